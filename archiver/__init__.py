@@ -1,0 +1,1 @@
+"""The archiver: from Redis Streams into files that last; acknowledged when durable."""

@@ -1,0 +1,259 @@
+"""Keeps the ledger: takes session events and signs of life, decides who died, makes the rows durable.
+
+The events themselves are archived in `ledger/sessions/<YYYY-MM-DD>.jsonl` before they are acknowledged, so that what a
+session covered is known after a restart; rows are computed from all of them anew, and written where they changed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from archiver.coverage import Coverage, Session, by_pace, withdrawn
+from archiver.members import CorruptError, directory
+from archiver.minutes import Written
+from archiver.staging import Break, Said, Stage
+from common import ledger
+from common.clock import MINUTE_NS, now_ns
+from common.ledger import Row
+from common.paths import Minute, day_of, raw_minute
+from common.session import Event
+from common.streams import Stream
+
+log = logging.getLogger(__name__)
+
+SESSION_FILES = 7
+"""So many of the newest files of sessions are read at the start: every stream that is recorded speaks in each of them."""
+
+
+class Sign(NamedTuple):
+    """What a collector last said of a connection, and when that was news, in s of the monotonic clock."""
+
+    value: bytes
+    since_s: float
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """A line of a file of sessions."""
+
+    stream: str
+    c: str
+    event: Event
+
+
+class Bookkeeper:
+    """The ledger of the streams that this archiver holds.
+
+    Args:
+        data: The data folder.
+        dead_after_s: A collector that gives no sign for so long is dead.
+    """
+
+    def __init__(self, data: Path, *, dead_after_s: float) -> None:
+        self._data = data
+        self._dead_after_s = dead_after_s
+        self._coverage: dict[Stream, Coverage] = {}
+        self._rows: dict[str, Row] = {}
+        self._signs: dict[str, Sign] = {}
+        self._changed: set[Stream] = set()
+        self._said: list[Said] = []
+        self._found: list[Row] = []
+        self.rows_written = 0
+
+    # What comes in.
+
+    def take_over(self, streams: Iterable[Stream]) -> None:
+        """Reads what is known of streams that this archiver reads from now on. Blocks: a few files."""
+        wanted = {stream.key: stream for stream in streams}
+        for stream in wanted.values():
+            self._coverage[stream] = Coverage(stream)
+        for file in sorted((self._data / "ledger" / "sessions").glob("????-??-??.jsonl"))[-SESSION_FILES:]:
+            for line in _lines(file):
+                if line.stream in wanted:
+                    self._coverage[wanted[line.stream]].add(line.c, line.event)
+        for row in ledger.read(self._data):
+            if row.stream.key in wanted:
+                self._rows[row.id] = row
+        for stream in wanted.values():
+            self._remember_the_dead(self._coverage[stream])
+
+    def _remember_the_dead(self, coverage: Coverage) -> None:
+        """A session that has its row already, and no closing event, was found dead before."""
+        for session in coverage.silent():
+            row = self._rows.get(coverage.gap_id(session))
+            if row is not None and row.healed_by is None:
+                session.dead = True
+                session.last_ns = row.from_ns
+
+    def give_up(self, stream: Stream) -> None:
+        """Somebody else keeps this stream's ledger now."""
+        self._coverage.pop(stream, None)
+        self._changed.discard(stream)
+        self._said = [one for one in self._said if one.stream != stream]
+
+    def take(self, stage: Stage) -> None:
+        """Takes what was read since the last time: events, breaks of chains, frames counted between sessions."""
+        for said in stage.said:
+            coverage = self._coverage.setdefault(said.stream, Coverage(said.stream))
+            coverage.add(said.connection, said.event)
+            self._said.append(said)
+            self._changed.add(said.stream)
+        stage.said.clear()
+        for broken in stage.breaks:
+            self._found.append(_upstream(broken))
+        stage.breaks.clear()
+        for stream, before, _, missing in stage.first_after:
+            if stream in self._coverage:
+                self._coverage[stream].missing.setdefault(before, missing)
+                self._changed.add(stream)
+        stage.first_after.clear()
+
+    def written(self, done: Written) -> None:
+        """Takes what a minute's writing found: frames without a Parquet row, a damaged file, breaks of a chain."""
+        minute = done.minute
+        if done.rejected is not None:
+            first_ns, last_ns, count = done.rejected.first_ns, done.rejected.last_ns, done.rejected.count
+            mark = f"rejected {minute.number}"
+            self._found.append(
+                ledger.row(minute.stream, first_ns, last_ns, "rejected", mark=mark, frames_missing=count)
+            )
+        if done.corrupt is not None:
+            log.error("%s was damaged and is set aside; what it held is lost", done.corrupt)
+            self._found.append(
+                ledger.row(
+                    minute.stream, minute.start_ns, minute.end_ns, "rejected", mark=f"damaged {done.corrupt.name}",
+                    frames_missing=by_pace(minute.stream, minute.start_ns, minute.end_ns),
+                )  # fmt: skip
+            )
+        for one in done.breaks:
+            self._found.append(
+                _upstream(
+                    Break(minute.stream, one.previous_id, one.next_id, one.previous_receive_ns, one.next_receive_ns)
+                )
+            )
+
+    # Who is alive.
+
+    def no_judgement(self, now_s: float) -> None:
+        """Redis took no writes for a while: the silence of the collectors proves nothing, and counts from now."""
+        self._signs = {name: sign._replace(since_s=now_s) for name, sign in self._signs.items()}
+
+    def judge(self, beats: dict[bytes, bytes], stage: Stage, unread: frozenset[Stream], now_s: float) -> None:
+        """Decides which sessions live, by their collectors' signs of life; `unread` streams are judged later.
+
+        A sign that changes is life, one that does not for `dead_after_s` is death; until either is seen all stays as it is.
+        """
+        alive, dead = set(), set()
+        silent = {one.connection for coverage in self._coverage.values() for one in coverage.silent()}
+        for name in silent:
+            value = beats.get(name.encode(), b"")
+            sign = self._signs.get(name)
+            if sign is None or sign.value != value:
+                self._signs[name] = Sign(value, now_s)
+                if sign is not None:
+                    alive.add(name)
+            elif now_s - sign.since_s > self._dead_after_s:
+                dead.add(name)
+        self._signs = {name: sign for name, sign in self._signs.items() if name in silent}
+        for stream, coverage in self._coverage.items():
+            for session in coverage.silent() if stream not in unread else ():
+                if session.dead and session.connection in alive:
+                    session.dead = False
+                    self._changed.add(stream)
+                elif not session.dead and session.connection in dead:
+                    self._bury(coverage, session, beats.get(session.connection.encode(), b""), stage)
+                    self._changed.add(stream)
+
+    def _bury(self, coverage: Coverage, session: Session, value: bytes, stage: Stage) -> None:
+        """A dead session's coverage ends with the last that is known of it, by its own word or by its frames."""
+        stream, name = coverage.stream, session.connection
+        coverage.heard(name, int(value.partition(b" ")[0] or 0))
+        coverage.heard(name, stage.heard(stream).get(name, 0))
+        for number in (session.last_ns // MINUTE_NS, session.last_ns // MINUTE_NS + 1):
+            coverage.heard(name, self._last_archived(Minute(stream, number), name))
+        session.dead = True
+        log.warning("%s: the collector of %s is gone without a word", stream.key, name)
+
+    def _last_archived(self, minute: Minute, connection: str) -> int:
+        try:
+            members = directory(self._data / raw_minute(minute)).members
+        except (FileNotFoundError, CorruptError):
+            return 0
+        summary = members[0].summary if members else None
+        known = (summary.connections or {}) if summary else {}
+        return known[connection][2] if connection in known else 0
+
+    # What goes out.
+
+    async def settle(self) -> list[Said]:
+        """Makes everything that changed durable.
+
+        Returns:
+            The events whose entries may be acknowledged now.
+
+        Raises:
+            OSError: The disk does not take it; nothing is forgotten.
+        """
+        said, self._said = self._said, []
+        found, self._found = self._found, []
+        changed, self._changed = self._changed, set()
+        if not said and not found and not changed:
+            return []
+        rows = [*found, *self._rows_of(changed)]
+        try:
+            appended = await asyncio.to_thread(self._write, said, rows)
+        except OSError:
+            self._said[:0] = said
+            self._found[:0] = found
+            self._changed |= changed
+            raise
+        self._rows.update((row.id, row) for row in appended)
+        self.rows_written += len(appended)
+        for row in appended:
+            log.info(
+                "ledger: %s %s %s..%s %s", row.id, row.stream.key, row.from_, row.to or "", row.healed_by or row.cause
+            )
+        return said
+
+    def _rows_of(self, streams: Iterable[Stream]) -> list[Row]:
+        rows: list[Row] = []
+        for stream in streams:
+            coverage = self._coverage.get(stream)
+            if coverage is None:
+                continue
+            now = coverage.rows()
+            ids = {coverage.gap_id(session) for session in coverage.sessions.values()}
+            rows += now
+            rows += withdrawn((self._rows[one] for one in ids if one in self._rows), now, "resumed")
+        return [row for row in rows if not _same(row, self._rows.get(row.id))]
+
+    def _write(self, said: Sequence[Said], rows: Sequence[Row]) -> list[Row]:
+        if said:
+            file = self._data / "ledger" / "sessions" / f"{day_of(now_ns())}.jsonl"
+            lines = [msgspec.json.encode(_Line(one.stream.key, one.connection, one.event)) for one in said]
+            with ledger.locked_file(file) as descriptor:
+                ledger.append_lines(descriptor, lines)
+        return ledger.write(self._data, rows)
+
+
+def _same(row: Row, known: Row | None) -> bool:
+    return known is not None and msgspec.structs.replace(row, revision=known.revision) == known
+
+
+def _upstream(broken: Break) -> Row:
+    return ledger.row(
+        broken.stream, broken.last_ns, broken.next_ns, "upstream",
+        mark=f"break {broken.last_id} {broken.next_id}", frames_missing=broken.next_id - broken.last_id - 1,
+    )  # fmt: skip
+
+
+def _lines(file: Path) -> Iterable[_Line]:
+    for number, text in enumerate(file.read_bytes().split(b"\n"), 1):
+        if text:
+            try:
+                yield msgspec.json.decode(text, type=_Line)
+            except msgspec.DecodeError as error:
+                log.error("%s line %d is no session event: %s", file, number, error)

@@ -1,0 +1,360 @@
+"""The archiver's loop: lease, read, stage, write, acknowledge, trim.
+
+Whatever is read is on its way to the archive or still pending in Redis; nothing is acknowledged before its files are
+durable. When the connection to Redis is lost the stage is dropped and everything pending is read again: Redis is the log.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from archiver.bookkeeper import Bookkeeper
+from archiver.bundles import bundle_day, days_to_bundle
+from archiver.minutes import Job, Written, share, write_minutes
+from archiver.shards import Shards
+from archiver.staging import Bucket, Stage
+from archiver.workers import Workers
+from common.clock import DAY_NS, now_ns
+from common.producer import BEATS, Backoff
+from common.reader import GroupReader, packed_id
+from common.service import Service
+from common.settings import ArchiverSettings
+from common.streams import STREAMS_SET, Stream
+from common.wire import Link, LinkLost, ReplyError, linked
+
+log = logging.getLogger(__name__)
+
+TEND_S = 2.0
+CLOSE_S = 0.5
+STRAYS_S = 30.0
+BUNDLE_S = 20.0
+SHORT_S = 5.0
+"""Between two rounds of writing in parts: memory falls only when the last round is acknowledged and trimmed."""
+
+JOB_BUCKETS = 128
+WRITING_BYTES = 512 << 20
+"""So much may be with the workers at once."""
+
+ENTRIES_A_READ = 64
+"""The pace of polling aims at so many entries of the busiest stream in one read."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What `/metrics` shows."""
+
+    frames: int = 0
+    minutes: int = 0
+    doubled: int = 0
+    mismatched: int = 0
+    rejected: int = 0
+    failed_writes: int = 0
+    bundles: int = 0
+    polls: int = 0
+    staged_bytes: int = 0
+    redis_used_bytes: int = 0
+    raw_bytes: int = 0
+    parquet_bytes: int = 0
+
+
+class Recorder:
+    """Reads the streams of its shards and writes their minutes."""
+
+    def __init__(self, service: Service) -> None:
+        settings = service.settings
+        self._service = service
+        self._settings: ArchiverSettings = settings.archiver
+        self._url = settings.redis_url
+        self._data = settings.data_dir
+        self._workers = Workers(service, self._settings.workers)
+        self._stage = Stage(settings.state_dir / "stage" / service.instance, grace_s=self._settings.grace_s)
+        self._books = Bookkeeper(self._data, dead_after_s=self._settings.dead_after_s)
+        self._shards = Shards(service.instance, shards=self._settings.shards, lease_s=self._settings.lease_s)
+        self._streams: list[Stream] = []
+        self._unclaimed: set[Stream] = set()
+        self._unread: frozenset[Stream] = frozenset()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._writing_bytes = 0
+        self._written: list[Bucket] = []
+        self._to_trim: set[Stream] = set()
+        self._bundling: asyncio.Task[None] | None = None
+        self._full_since_s: float | None = None
+        self._next_s: dict[str, float] = {}
+        self.counts = Counts()
+
+    async def run(self) -> None:
+        """Records until the service stops; what is staged then stays pending in Redis."""
+        backoff = Backoff()
+        stopping = self._service.stopping
+        while not stopping.is_set():
+            try:
+                async with linked(self._url, name="maserver-archiver") as link:
+                    await self._record(link)
+            except (LinkLost, ReplyError) as error:
+                if isinstance(error, ReplyError) and not error.passes:
+                    raise
+                if not backoff.tries:
+                    log.warning("redis is away: %s", error)
+                if not stopping.is_set():
+                    await asyncio.sleep(backoff.next())
+            else:
+                backoff.reset()
+
+    async def _record(self, link: Link) -> None:
+        reader = GroupReader(link, self._service.instance, count=self._settings.read_count)
+        self._books.no_judgement(time.monotonic())
+        self._give_up(self._streams)
+        await self._shards.prepare(link)
+        log.info("reading from redis")
+        pause_s = 0.0
+        while not self._service.stopping.is_set():
+            now_s = time.monotonic()
+            if self._due("tend", now_s, min(TEND_S, self._settings.lease_s / 4)):
+                await self._tend(link, reader, now_s)
+            most = 0
+            if self._may_read():
+                most = await self._read(reader, now_s)
+            if self._due("close", now_s, CLOSE_S):
+                await self._close_minutes(now_s)
+            await self._acknowledge(reader)
+            self._service.health.beat("redis")
+            pause_s = self._pause(most, pause_s)
+            await _sleep_or(self._service.stopping, pause_s)
+        await self._leave(link, reader)
+
+    def _due(self, what: str, now_s: float, every_s: float) -> bool:
+        if now_s < self._next_s.get(what, 0.0):
+            return False
+        self._next_s[what] = now_s + every_s
+        return True
+
+    def _pause(self, most: int, pause_s: float) -> float:
+        """The next pause, from the number of entries that the busiest stream gave after this one."""
+        least_s, longest_s = self._settings.poll_min_ms / 1000, self._settings.poll_max_ms / 1000
+        factor = min(2.0, ENTRIES_A_READ / most) if most else 2.0
+        return min(longest_s, max(least_s, max(pause_s, least_s) * factor))
+
+    # Whose streams.
+
+    async def _tend(self, link: Link, reader: GroupReader, now_s: float) -> None:
+        await self._shards.tend(link)
+        names = [name.decode() for name in await link.call("SMEMBERS", STREAMS_SET)]
+        mine = {stream for stream in map(_stream, names) if stream is not None and self._shards.holds(stream)}
+        self._give_up(set(self._streams) - mine)
+        gained = sorted(mine - set(self._streams))
+        if gained:
+            await asyncio.to_thread(self._books.take_over, gained)
+            self._streams += gained
+            self._unclaimed.update(gained)
+        if self._due("strays", now_s, STRAYS_S):
+            for stream in await reader.strays(self._streams):
+                log.info("%s has entries with an archiver that no longer reads it, taking them", stream.key)
+                self._unclaimed.add(stream)
+        await self._look_at_redis(link, reader, now_s)
+
+    async def _look_at_redis(self, link: Link, reader: GroupReader, now_s: float) -> None:
+        info = dict(
+            line.split(b":", 1) for line in (await link.call("INFO", "memory")).split(b"\r\n") if b":" in line
+        )
+        used, most = int(info[b"used_memory"]), int(info[b"maxmemory"])
+        self.counts.redis_used_bytes = used
+        share = used / most if most else 0.0
+        if share > 0.99 or reader.peeking or self._unclaimed:
+            self._books.no_judgement(now_s)
+        else:
+            flat = await link.call("HGETALL", BEATS)
+            beats = dict(zip(flat[::2], flat[1::2], strict=True))
+            self._books.judge(beats, self._stage, self._unread, now_s)
+            gone = [name for name, beat in beats.items() if _is_old(beat)]
+            if gone:
+                await link.call("HDEL", BEATS, *gone)
+        self.counts.staged_bytes = self._stage.size_bytes
+        short = share > self._settings.redis_memory_fraction or self.counts.staged_bytes > self._settings.stage_bytes
+        if short and not self._writing and self._due("short", now_s, SHORT_S):
+            buckets = self._stage.largest(0.75)
+            log.info(
+                "memory is short (redis %.0f %%, staged %d MB): %d minutes are written in parts",
+                100 * share, self.counts.staged_bytes >> 20, len(buckets),
+            )  # fmt: skip
+            await self._write(buckets)
+
+    def _give_up(self, streams: "list[Stream] | set[Stream]") -> None:
+        for stream in list(streams):
+            self._stage.drop(stream)
+            self._books.give_up(stream)
+            self._streams.remove(stream)
+            self._unclaimed.discard(stream)
+
+    # Reading.
+
+    def _may_read(self) -> bool:
+        return self._full_since_s is None and self._writing_bytes < WRITING_BYTES
+
+    async def _read(self, reader: GroupReader, now_s: float) -> int:
+        """One poll; gives the number of entries of the busiest stream."""
+        if not reader.peeking:
+            for stream in sorted(self._unclaimed):
+                self._stage.drop(stream)
+                async for entries in reader.pending(stream):
+                    self._stage.add(stream, entries, now_s)
+                    self._spill()
+                if reader.peeking:
+                    break
+                self._unclaimed.discard(stream)
+        most, unread = 0, set()
+        async for stream, entries in reader.read(self._streams):
+            self._stage.add(stream, entries, now_s)
+            self.counts.frames += len(entries)
+            most = max(most, len(entries))
+            if len(entries) >= self._settings.read_count:
+                unread.add(stream)
+        self._unread = frozenset(unread)
+        self.counts.polls += 1
+        if most:
+            self._service.health.beat("frames")
+        self._books.take(self._stage)
+        self._spill()
+        return most
+
+    def _spill(self) -> None:
+        try:
+            self._stage.spill()
+        except OSError as error:
+            self._disk_is_full(error)
+
+    def _disk_is_full(self, error: OSError) -> None:
+        if self._full_since_s is None:
+            log.error("cannot write, waiting until it works again; frames wait in redis: %s", error)
+            self._full_since_s = time.monotonic()
+        self.counts.failed_writes += 1
+
+    # Writing.
+
+    async def _close_minutes(self, now_s: float) -> None:
+        if self._full_since_s is not None:
+            try:
+                self._stage.spill(0)
+            except OSError:
+                return
+            log.info("the disk takes data again, after %.0f s", now_s - self._full_since_s)
+            self._full_since_s = None
+        await self._write(self._stage.over(now_s, now_ns(), self._unread | self._unclaimed))
+        if self._due("bundle", now_s, BUNDLE_S) and self._bundling is None:
+            self._bundling = asyncio.create_task(self._bundle(), name="bundles")
+
+    async def _write(self, buckets: list[Bucket]) -> None:
+        if self._writing_bytes >= WRITING_BYTES:
+            return
+        taken = {}
+        for bucket in buckets:
+            try:
+                self._stage.take(bucket)
+            except OSError as error:
+                self._disk_is_full(error)
+                break
+            taken[bucket.minute, bucket.path] = bucket
+        jobs = [Job(bucket.minute, (bucket.path,)) for bucket in taken.values()]
+        for part in share(jobs, self._settings.workers):
+            for start in range(0, len(part), JOB_BUCKETS):
+                group = part[start : start + JOB_BUCKETS]
+                work = self._write_group(group, [taken[job.minute, job.staged[0]] for job in group])
+                task = asyncio.create_task(work, name="write")
+                self._writing.add(task)
+                task.add_done_callback(self._writing.discard)
+
+    async def _write_group(self, jobs: list[Job], buckets: list[Bucket]) -> None:
+        """Writes a group of minutes, again and again until it works: its frames are nowhere else but in Redis."""
+        size = sum(bucket.size_bytes for bucket in buckets)
+        self._writing_bytes += size
+        backoff = Backoff(0.5, 10.0)
+        try:
+            while True:
+                try:
+                    done = await self._workers.run(partial(write_minutes, self._data, jobs))
+                    break
+                except OSError as error:
+                    self.counts.failed_writes += 1
+                    if not backoff.tries:
+                        log.error("cannot write %d minutes, trying again: %s", len(jobs), error)
+                    await asyncio.sleep(backoff.next())
+        finally:
+            self._writing_bytes -= size
+        for written in done:
+            self._count(written)
+            self._books.written(written)
+        self._written += buckets
+        self._service.health.beat("minutes")
+
+    def _count(self, written: Written) -> None:
+        self.counts.minutes += 1
+        self.counts.doubled += written.doubled
+        self.counts.mismatched += written.mismatched
+        self.counts.rejected += written.rejected.count if written.rejected else 0
+        self.counts.raw_bytes += written.raw_bytes
+        self.counts.parquet_bytes += written.parquet_bytes
+
+    async def _acknowledge(self, reader: GroupReader) -> None:
+        """What is durable now is acknowledged with the next read; then its streams are trimmed."""
+        if self._to_trim:
+            streams, self._to_trim = self._to_trim, set()
+            await reader.trim(sorted(streams), tail_s=self._settings.tail_s)
+        written, self._written = self._written, []
+        for bucket in written:
+            reader.acknowledge(bucket.minute.stream, bytes(bucket.ids), bucket.count)
+            bucket.path.unlink(missing_ok=True)
+            self._to_trim.add(bucket.minute.stream)
+        try:
+            said = await self._books.settle()
+        except OSError as error:
+            self._disk_is_full(error)
+        else:
+            for one in said:
+                reader.acknowledge(one.stream, packed_id(one.entry_id), 1)
+
+    async def _bundle(self) -> None:
+        """Bundles the days that are over, one after the other."""
+        try:
+            after_s = self._settings.bundle_after_s
+            for stream, day in await asyncio.to_thread(days_to_bundle, self._data, now_ns(), after_s):
+                if self._shards.holds(stream) and not self._service.stopping.is_set():
+                    await self._workers.run(partial(bundle_day, self._data, stream, day))
+                    self.counts.bundles += 1
+                    log.info("%s: the day %s is bundled", stream.key, day)
+        except OSError as error:
+            self.counts.failed_writes += 1
+            log.error("cannot bundle, trying again later: %s", error)
+        finally:
+            self._bundling = None
+
+    async def _leave(self, link: Link, reader: GroupReader) -> None:
+        """Finishes what the workers have, acknowledges it, and gives the shards back."""
+        waiting = self._writing | ({self._bundling} if self._bundling else set())
+        if waiting:
+            await asyncio.wait(waiting, timeout=self._settings.drain_s * 0.6)
+        await self._acknowledge(reader)
+        await reader.flush()
+        self._give_up(self._streams)
+        await self._shards.release(link)
+
+
+def _stream(name: str) -> Stream | None:
+    try:
+        return Stream.from_key(name)
+    except ValueError as error:
+        log.error("left out: %s", error)
+        return None
+
+
+def _is_old(beat: bytes) -> bool:
+    """Whether a collector gave this sign more than a week ago."""
+    return now_ns() - int(beat.rpartition(b" ")[2] or 0) > 7 * DAY_NS
+
+
+async def _sleep_or(stopping: asyncio.Event, pause_s: float) -> None:
+    try:
+        async with asyncio.timeout(pause_s):
+            await stopping.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,299 @@
+"""What was read and is not yet in the archive: a bucket of lines for each minute of each stream, and when it is over.
+
+Staging is disposable: Redis is the log, and whatever lies here is still pending there. Lines are gathered in memory and
+appended to a file when there are enough; the ids of their entries wait beside them, packed for the acknowledgement.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from common import session
+from common.channels import CHANNELS
+from common.clock import MINUTE_NS, SECOND_NS
+from common.frame import PLAUSIBLE_NS, Frame, event_time_ms, filed_ns, to_staged_line
+from common.paths import Minute
+from common.reader import Entry, packed_id
+from common.session import Event
+from common.streams import Stream
+
+SPILL_BYTES = 32_768
+LATE_BUCKET_S = 60.0
+"""A bucket for a minute that is over already gathers so long: its file is written once, not once a batch."""
+
+
+class Said(NamedTuple):
+    """A session event that was read."""
+
+    stream: Stream
+    connection: str
+    event: Event
+    entry_id: bytes
+
+
+class Break(NamedTuple):
+    """A hole in the chain of the exchange's ids within one connection."""
+
+    stream: Stream
+    last_id: int
+    next_id: int
+    last_ns: int
+    next_ns: int
+
+
+@dataclass(slots=True, eq=False)
+class Bucket:
+    """The frames of one minute of one stream that wait for the minute to be over."""
+
+    minute: Minute
+    path: Path
+    is_late: bool
+    first_s: float
+    last_s: float
+    lines: list[bytes] = field(default_factory=list)
+    buffered_bytes: int = 0
+    spilled_bytes: int = 0
+    ids: bytearray = field(default_factory=bytearray)
+    count: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self.buffered_bytes + self.spilled_bytes
+
+    def spill(self) -> None:
+        """Moves the lines into the file.
+
+        Raises:
+            OSError: The disk does not take them; they stay here, and the file is as it was.
+        """
+        if not self.lines:
+            return
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            text = b"".join(self.lines)
+            view = memoryview(text)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            os.ftruncate(descriptor, self.spilled_bytes)
+            raise
+        finally:
+            os.close(descriptor)
+        self.spilled_bytes += len(text)
+        self.buffered_bytes = 0
+        self.lines.clear()
+
+
+def is_over(
+    bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float, wall_ns: int, grace_s: float
+) -> bool:
+    """Whether a bucket's minute can be written.
+
+    By the stream's own time: later event times than the minute's end and the grace have been seen. Or, where nothing follows,
+    by the wall clock: the stream is read to its end, nothing came for the grace, and it is not that minute now. What comes for
+    a minute that was over before is gathered for `LATE_BUCKET_S`, so that no file is written once per batch.
+    """
+    grace_ns = int(grace_s * SECOND_NS)
+    start_ns, end_ns = bucket.minute.start_ns, bucket.minute.end_ns
+    if bucket.is_late:
+        if now_s - bucket.first_s >= LATE_BUCKET_S:
+            return True
+    elif watermark_ns >= end_ns + grace_ns:
+        return True
+    being_filled = start_ns - PLAUSIBLE_NS <= wall_ns < end_ns + grace_ns
+    return caught_up and now_s - bucket.last_s >= grace_s and not being_filled
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One stream's state while it is read."""
+
+    stream: Stream
+    timed: bool
+    chained: bool
+    watermark_ns: int = 0
+    buckets: dict[int, Bucket] = field(default_factory=dict)
+    heard: dict[str, int] = field(default_factory=dict)
+    chain: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class Stage:
+    """All buckets of one archiver.
+
+    Args:
+        folder: Its own; emptied at the start.
+        grace_s: How long after a minute's end its frames may still come.
+    """
+
+    def __init__(self, folder: Path, *, grace_s: float) -> None:
+        self._folder = folder
+        self._grace_s = grace_s
+        self._lanes: dict[Stream, _Lane] = {}
+        self._files = 0
+        self.said: list[Said] = []
+        self.breaks: list[Break] = []
+        self.first_after: list[tuple[Stream, str, str, int]] = []
+        """(stream, earlier connection, new connection, frames missing between them by the exchange's ids)."""
+        self.foreign = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.iterdir():
+            left.unlink()
+
+    @property
+    def size_bytes(self) -> int:
+        """Everything staged, in memory and on disk."""
+        return sum(bucket.size_bytes for bucket in self._all())
+
+    def _all(self) -> Iterator[Bucket]:
+        return (bucket for lane in self._lanes.values() for bucket in lane.buckets.values())
+
+    def add(self, stream: Stream, entries: Iterable[Entry], now_s: float) -> None:
+        """Takes entries in the order in which they were read."""
+        lane = self._lanes.get(stream) or self._lane(stream)
+        heard, buckets, timed = lane.heard, lane.buckets, lane.timed
+        for entry_id, fields in entries:
+            try:
+                _, connection, _, receive, _, counter, kind, payload = fields  # type: ignore[misc]
+                receive_ns, number = int(receive), int(counter)
+            except (TypeError, ValueError):
+                if fields is not None:
+                    self._foreign(lane, entry_id, fields, now_s)
+                continue
+            name = connection.decode("ascii", "replace")
+            if kind == b"e":
+                self._event(lane, entry_id, name, payload, receive_ns, number, now_s)
+                continue
+            heard[name] = receive_ns
+            event_ms = event_time_ms(payload) if timed else None
+            at_ns = filed_ns(receive_ns, event_ms)
+            bucket = buckets.get(at_ns // MINUTE_NS) or self._bucket(lane, at_ns // MINUTE_NS, now_s)
+            if b"\n" in payload:
+                line = to_staged_line(Frame(receive_ns, name, number, payload)) + b"\n"
+            else:
+                line = b'{"t":%d,"c":"%b","n":%d,"d":%b}\n' % (receive_ns, connection, number, payload)
+            bucket.lines.append(line)
+            bucket.buffered_bytes += len(line)
+            bucket.ids += packed_id(entry_id)
+            bucket.count += 1
+            bucket.last_s = now_s
+            if event_ms is not None and at_ns != receive_ns and at_ns > lane.watermark_ns:
+                lane.watermark_ns = at_ns
+            if lane.chained:
+                self._follow(lane, name, payload, receive_ns)
+
+    def _lane(self, stream: Stream) -> _Lane:
+        channel = CHANNELS.get(stream.channel)
+        timed = channel is None or stream.market in channel.timed
+        lane = self._lanes[stream] = _Lane(stream, timed, stream.channel == "aggTrade")
+        return lane
+
+    def _bucket(self, lane: _Lane, number: int, now_s: float) -> Bucket:
+        minute = Minute(lane.stream, number)
+        self._files += 1
+        late = lane.watermark_ns >= minute.end_ns + int(self._grace_s * SECOND_NS)
+        bucket = Bucket(minute, self._folder / f"{self._files}.jsonl", late, now_s, now_s)
+        lane.buckets[number] = bucket
+        return bucket
+
+    def _event(
+        self, lane: _Lane, entry_id: bytes, connection: str, text: bytes, receive_ns: int, number: int, now_s: float
+    ) -> None:
+        try:
+            self.said.append(Said(lane.stream, connection, session.decode(text), entry_id))
+        except msgspec.DecodeError:
+            self._foreign(lane, entry_id, [connection.encode(), b"%d" % receive_ns, b"%d" % number, text], now_s)
+
+    def _foreign(self, lane: _Lane, entry_id: bytes, fields: list[bytes], now_s: float) -> None:
+        """An entry that no collector of ours writes is archived as it is, under the time that Redis gave it."""
+        self.foreign += 1
+        milliseconds, _, sequence = entry_id.partition(b"-")
+        frame = Frame(int(milliseconds) * 1_000_000, "foreign", int(sequence or 0) + 1, b"\n".join(fields))
+        number = frame.receive_ns // MINUTE_NS
+        bucket = lane.buckets.get(number) or self._bucket(lane, number, now_s)
+        line = to_staged_line(frame) + b"\n"
+        bucket.lines.append(line)
+        bucket.buffered_bytes += len(line)
+        bucket.ids += packed_id(entry_id)
+        bucket.count += 1
+        bucket.last_s = now_s
+
+    def _follow(self, lane: _Lane, connection: str, payload: bytes, receive_ns: int) -> None:
+        """aggTrade ids rise by one (reference/binance-protocol.md section 3.3): a jump is frames that never came."""
+        at = payload.find(b'"a":')
+        digits = payload[at + 4 : at + 24].partition(b",")[0]
+        if at < 0 or not digits.isdigit():
+            return
+        trade_id = int(digits)
+        known = lane.chain.get(connection)
+        if known is None:
+            if lane.chain:
+                before, (last_id, _) = max(lane.chain.items(), key=lambda item: item[1])
+                self.first_after.append((lane.stream, before, connection, max(0, trade_id - last_id - 1)))
+            if len(lane.chain) > 8:
+                del lane.chain[min(lane.chain, key=lambda name: lane.chain[name])]
+        elif trade_id <= known[0]:
+            return
+        elif trade_id > known[0] + 1:
+            self.breaks.append(Break(lane.stream, known[0], trade_id, known[1], receive_ns))
+        lane.chain[connection] = trade_id, receive_ns
+
+    def spill(self, over_bytes: int = SPILL_BYTES) -> None:
+        """Writes out the buckets that have gathered more than `over_bytes` in memory.
+
+        Raises:
+            OSError: The disk does not take it; nothing is lost, try again.
+        """
+        for bucket in self._all():
+            if bucket.buffered_bytes > over_bytes:
+                bucket.spill()
+
+    def over(self, now_s: float, wall_ns: int, unread: frozenset[Stream]) -> list[Bucket]:
+        """The buckets whose minute can be written; `unread` are the streams that were not read to their end."""
+        return [
+            bucket
+            for lane in self._lanes.values()
+            for bucket in lane.buckets.values()
+            if is_over(
+                bucket,
+                watermark_ns=lane.watermark_ns,
+                caught_up=lane.stream not in unread,
+                now_s=now_s,
+                wall_ns=wall_ns,
+                grace_s=self._grace_s,
+            )
+        ]
+
+    def largest(self, share: float) -> list[Bucket]:
+        """The largest buckets that together hold `share` of all bytes: to be written in parts when memory is short."""
+        wanted = self.size_bytes * share
+        chosen = []
+        for bucket in sorted(self._all(), key=lambda one: one.size_bytes, reverse=True):
+            if wanted <= 0:
+                break
+            wanted -= bucket.size_bytes
+            chosen.append(bucket)
+        return chosen
+
+    def take(self, bucket: Bucket) -> None:
+        """The bucket is on its way into the archive; frames of its minute that come now begin a new one.
+
+        Raises:
+            OSError: Its last lines could not be written out; it stays.
+        """
+        bucket.spill()
+        del self._lanes[bucket.minute.stream].buckets[bucket.minute.number]
+
+    def heard(self, stream: Stream) -> dict[str, int]:
+        """Connection to the receive time, in ns, of the last frame of the stream that was read."""
+        lane = self._lanes.get(stream)
+        return lane.heard if lane else {}
+
+    def drop(self, stream: Stream) -> None:
+        """Forgets what was read of a stream: somebody else reads it now, from what is pending."""
+        lane = self._lanes.pop(stream, None)
+        for bucket in lane.buckets.values() if lane else ():
+            bucket.path.unlink(missing_ok=True)

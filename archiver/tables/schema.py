@@ -1,0 +1,62 @@
+"""The Arrow schema of a stream's Parquet files, with units and a format version in its metadata."""
+
+import json
+
+import pyarrow as pa
+
+from common.columns import FORMAT_VERSION, Column, Type, columns
+from common.streams import Stream
+
+_TYPES: dict[Type, pa.DataType] = {
+    "time_ns": pa.timestamp("ns", "UTC"),
+    "time_ms": pa.timestamp("ms", "UTC"),
+    "int64": pa.int64(),
+    "int16": pa.int16(),
+    "int8": pa.int8(),
+    "float64": pa.float64(),
+    "text": pa.string(),
+    "category": pa.string(),
+    "bool": pa.bool_(),
+    "list_int64": pa.list_(pa.int64()),
+}
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """The column's Arrow type. Text of few values is plain text here: dictionary encoding is the file's business."""
+    return _TYPES[column.type]
+
+
+def schema(stream: Stream) -> pa.Schema:
+    """The schema of the stream's tables.
+
+    The metadata holds `maserver.format`, `maserver.stream` (the Redis key: market, channel and symbol) and
+    `maserver.units`, a JSON object from column to unit.
+
+    Raises:
+        ValueError: The channel has no Parquet.
+    """
+    fields = columns(stream.market, stream.channel)
+    units = {column.name: column.unit for column in fields if column.unit != "-"}
+    return pa.schema(
+        [pa.field(column.name, arrow_type(column)) for column in fields],
+        metadata={
+            "maserver.format": str(FORMAT_VERSION),
+            "maserver.stream": stream.key,
+            "maserver.units": json.dumps(units, separators=(",", ":")),
+        },
+    )
+
+
+def stream_of(described: pa.Schema) -> Stream:
+    """The stream that a table's schema names.
+
+    Raises:
+        ValueError: The table is none of the archive, or of a later format.
+    """
+    metadata = described.metadata or {}
+    key, version = metadata.get(b"maserver.stream"), metadata.get(b"maserver.format")
+    if key is None or version is None:
+        raise ValueError("not a Parquet file of the archive: its metadata names no stream")
+    if int(version) > FORMAT_VERSION:
+        raise ValueError(f"Parquet format {int(version)} is newer than this program's {FORMAT_VERSION}")
+    return Stream.from_key(key.decode())

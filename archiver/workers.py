@@ -1,0 +1,46 @@
+"""The processes that do the heavy work: a pool that is replaced when one of its workers dies."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from common.service import Service
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class WorkerLost(OSError):
+    """A worker died with the work in hand: doing it again does no harm."""
+
+
+class Workers:
+    """A pool of processes.
+
+    Args:
+        service: Whose pool it is; it ends with it.
+        count: The number of processes; they start as work comes.
+    """
+
+    def __init__(self, service: Service, count: int) -> None:
+        self._service = service
+        self._count = count
+        self._pool = service.processes(count)
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Does picklable work in a worker.
+
+        Raises:
+            WorkerLost: The worker died; the next call has a new pool.
+        """
+        pool = self._pool
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+        except BrokenProcessPool as error:
+            if pool is self._pool:
+                log.error("a worker died, starting new ones")
+                self._pool = self._service.processes(self._count)
+            raise WorkerLost("a worker process died") from error

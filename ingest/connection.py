@@ -1,0 +1,133 @@
+"""One WebSocket to the exchange: the only module that knows which client library does it.
+
+picows over uvloop costs a third of what `websockets` does per frame (make bench). It answers the exchange's pings by itself
+with the same payload, asks a silent peer with a ping of its own, and offers no compression: the exchange has
+negotiated it badly (reference/binance-protocol.md section 1.7).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from picows import (
+    WSAutoPingStrategy,
+    WSCloseCode,
+    WSError,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    ws_connect,
+)
+
+from common.clock import now_ns
+
+OnMessage = Callable[[int, bytes], None]
+"""Receive time in ns, and the whole message as it was received."""
+
+logging.getLogger("picows").setLevel(logging.WARNING)  # it tells of each connection, and so do we
+
+_DATA = (WSMsgType.TEXT, WSMsgType.BINARY)
+
+
+class ConnectFailed(Exception):
+    """No WebSocket could be opened; the message says what the exchange answered."""
+
+
+class Connection(WSListener):
+    """An open WebSocket. Made by `connect`."""
+
+    def __init__(self, on_message: OnMessage) -> None:
+        self._on_message = on_message
+        self._transport: WSTransport | None = None
+        self._fragments: list[bytes] = []
+        self._fragments_ns = 0
+        self._reason = ""
+        self.heard_ns = now_ns()
+        """When the exchange was last heard, pings and pongs included."""
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Done when the connection is gone, with the reason in words."""
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        receive_ns = now_ns()
+        self.heard_ns = receive_ns
+        kind = frame.msg_type
+        if kind in _DATA and frame.fin:
+            self._on_message(receive_ns, frame.get_payload_as_bytes())
+        elif kind in _DATA or kind == WSMsgType.CONTINUATION:
+            self._fragment(receive_ns, frame)
+        elif kind == WSMsgType.CLOSE:
+            said = frame.get_payload_as_bytes()
+            code = int.from_bytes(said[:2], "big") if len(said) >= 2 else "no code"
+            self._reason = f"the exchange closed it: {code} {said[2:].decode(errors='replace')}".rstrip()
+            transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+
+    def _fragment(self, receive_ns: int, frame: WSFrame) -> None:
+        """A message in several frames: its receive time is that of the first of them."""
+        if not self._fragments:
+            self._fragments_ns = receive_ns
+        self._fragments.append(frame.get_payload_as_bytes())
+        if frame.fin:
+            message, self._fragments = b"".join(self._fragments), []
+            self._on_message(self._fragments_ns, message)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if not self.closed.done():
+            self.closed.set_result(self._reason or "the connection was lost without a close frame")
+
+    def send(self, text: bytes) -> None:
+        """One control message."""
+        if self._transport is not None:
+            self._transport.send(WSMsgType.TEXT, text)
+
+    def close(self, reason: str) -> None:
+        """Says goodbye and lets go; `closed` gets the reason."""
+        self._reason = self._reason or reason
+        if self._transport is not None:
+            self._transport.send_close(WSCloseCode.OK)
+            self._transport.disconnect(graceful=False)
+        if not self.closed.done():
+            self.closed.set_result(self._reason)
+
+
+async def connect(
+    url: str, on_message: OnMessage, *, timeout_s: float, idle_ping_s: float, max_frame_bytes: int
+) -> Connection:
+    """Opens a WebSocket.
+
+    Raises:
+        ConnectFailed: No connection, or the exchange answered the handshake with something else than 101.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, listener = await ws_connect(
+                lambda: Connection(on_message),
+                url,
+                websocket_handshake_timeout=timeout_s,
+                enable_auto_ping=True,
+                auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
+                auto_ping_idle_timeout=idle_ping_s,
+                auto_ping_reply_timeout=idle_ping_s,
+                max_frame_size=max_frame_bytes,
+                max_redirects=0,
+            )
+    except WSHandshakeError as error:
+        raise ConnectFailed(_refusal(error)) from error
+    except (WSError, OSError, TimeoutError) as error:
+        raise ConnectFailed(f"no connection: {error or f'no answer in {timeout_s:g} s'}") from error
+    assert isinstance(listener, Connection)
+    return listener
+
+
+def _refusal(error: Any) -> str:
+    """What the exchange answered: 429, 403, 451 and 503 may all answer a handshake (reference section 1.6)."""
+    if error.response is None:
+        return f"handshake failed: {error}"
+    body = (error.raw_body or b"")[:200].decode(errors="replace").strip()
+    return f"the exchange answered the handshake with HTTP {int(error.response.status)}{': ' * bool(body)}{body}"

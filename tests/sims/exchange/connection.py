@@ -1,0 +1,339 @@
+"""One client's connection: its handshake, its subscriptions, its rights and its limits.
+
+All that is sent goes through `underlying_transport` as finished WebSocket frames, so that a tick's frames are one write;
+picows does the parsing of what comes in.
+"""
+
+import itertools
+import socket
+import struct
+import time
+from collections import deque
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeResponse, WSUpgradeResponseWithListener
+
+from common.clock import now_ns
+from tests.sims.exchange import requests, sent, wire
+from tests.sims.exchange.names import Address, is_possible, serves
+
+if TYPE_CHECKING:
+    from tests.sims.exchange.server import Server
+
+MESSAGES_PER_S = {"um": 10, "spot": 5}
+"""Reference 1.6: pings, pongs and control messages that a client may send within a second."""
+_LATEST_ACK_S = 0.3
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+
+_ids = itertools.count(1)
+
+
+class Deferred(WSUpgradeResponse):
+    """A handshake answer that writes nothing: the connection writes it itself, when it knows who is asking."""
+
+    __slots__ = ()
+
+    def to_bytes(self) -> bytearray:
+        return bytearray()
+
+    def real_bytes(self) -> bytearray:
+        return super().to_bytes()
+
+    @classmethod
+    def to(cls, connection: "Connection") -> WSUpgradeResponseWithListener:
+        made = WSUpgradeResponse.create_101_response()
+        response = cls()
+        response.version, response.status, response.headers, response.body = (
+            made.version, HTTPStatus.SWITCHING_PROTOCOLS, made.headers, None,
+        )  # fmt: skip
+        return WSUpgradeResponseWithListener(response, connection)
+
+
+class Connection(WSListener):
+    """One WebSocket connection.
+
+    Attributes:
+        id: Its number, from 1, in the order of the connections.
+        market, route: Where it connected.
+        combined: Whether its frames are wrapped; the property of that name.
+        names: All streams that it was told are subscribed, also those that never deliver.
+        frames_sent: Data frames written.
+        peer: The client's IP.
+        opened_at: Monotonic, in s.
+        is_full: Whether the socket takes no more for now.
+        is_half_open: Whether it is dead without the client knowing: nothing is sent any more.
+    """
+
+    def __init__(self, server: "Server", market: str, address: Address | None) -> None:
+        self._server = server
+        self.id = next(_ids)
+        self.market = market
+        self.route = address.route if address else ""
+        self.combined = address.combined if address else False
+        self.names: dict[str, None] = {}
+        self.frames_sent = 0
+        self.peer = ""
+        self.opened_at = time.monotonic()
+        self.is_full = False
+        self.is_half_open = False
+        self._address = address
+        self._out: list[bytes] = []
+        self._backlog: list[tuple[bytes, bytearray | None, int]] | None = None
+        self._late_acks: list[str] = []
+        self._acks = 0
+        self._heard: deque[float] = deque()
+        self._pinged_at = time.monotonic()
+        self._owed_since: float | None = None
+        self._ping_payload = b""
+        self._transport: WSTransport | None = None
+        self._is_open = False
+
+    @property
+    def has_address(self) -> bool:
+        """Whether the exchange has anything under the path that was asked for."""
+        return self._address is not None
+
+    # -- the handshake -------------------------------------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        peer = transport.underlying_transport.get_extra_info("peername")
+        self.peer = peer[0] if peer else ""
+        answer = self._server.answer_handshake(self)
+        if answer is not None:
+            if answer.resets:
+                self.reset()
+                return
+            transport.underlying_transport.write(answer.to_bytes())
+            if not answer.stays_open:
+                transport.disconnect()
+            return
+        response = transport.response
+        assert isinstance(response, Deferred)
+        transport.underlying_transport.write(bytes(response.real_bytes()))
+        self._is_open = True
+        self._server.opened(self)
+        assert self._address is not None
+        if not all(is_possible(name) for name in self._address.names):
+            self._refuse(requests.Refusal(2, "Invalid request: invalid stream", closes=True))
+        elif self._address.names:
+            self._subscribe(self._address.names)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._server.closed(self)
+
+    # -- what comes in -------------------------------------------------------------------------------------------------
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if not self._is_open or self.is_half_open:
+            return
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+            return
+        if self._is_too_much():
+            self._server.ban(self.peer)
+            self.close(1008, "Too many requests")
+            return
+        if kind == WSMsgType.PING:
+            self.write(wire.frame(wire.PONG, frame.get_payload_as_bytes()))
+        elif kind == WSMsgType.PONG:
+            self._take_pong(frame.get_payload_as_bytes())
+        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY) and frame.payload_size <= requests.MAX_TEXT_BYTES:
+            self._carry_out(frame.get_payload_as_bytes())
+
+    def _is_too_much(self) -> bool:
+        now = time.monotonic()
+        heard = self._heard
+        heard.append(now)
+        while heard[0] <= now - 1.0:
+            heard.popleft()
+        return len(heard) > MESSAGES_PER_S[self.market]
+
+    def _take_pong(self, payload: bytes) -> None:
+        if self._server.needs_same_pong and payload != self._ping_payload:
+            return
+        self._owed_since = None
+
+    def _carry_out(self, message: bytes) -> None:
+        try:
+            text = message.decode()
+        except UnicodeDecodeError:
+            self._refuse(requests.Refusal(3, "Invalid JSON: expected value at line 1 column 1"))
+            return
+        request = requests.parse(self.market, text)
+        if isinstance(request, requests.Refusal):
+            self._refuse(request)
+            return
+        match request.method:
+            case "SUBSCRIBE":
+                if len(self.names.keys() | set(request.names)) > requests.MAX_STREAMS:
+                    self._refuse(requests.Refusal(4, "Too many subscriptions", request.id))
+                    return
+                self._subscribe(request.names)
+                self._acknowledge(requests.result(None, request.id))
+            case "UNSUBSCRIBE":
+                self._unsubscribe(request.names)
+                self._reply(requests.result(None, request.id))
+            case "LIST_SUBSCRIPTIONS":
+                self._reply(requests.result(list(self.names), request.id))
+            case "SET_PROPERTY":
+                self.combined = request.value
+                self._reply(requests.result(None, request.id))
+            case _:
+                self._reply(requests.result(self.combined, request.id))
+
+    def _subscribe(self, names: list[str]) -> None:
+        for name in names:
+            if name in self.names:
+                continue
+            self.names[name] = None
+            if serves(self.market, self.route, name):
+                stream = self._server.streams.get(self.market, name)
+                if stream is not None:
+                    stream.subscribers.append(self)
+        self._server.subscribed()
+
+    def _unsubscribe(self, names: list[str]) -> None:
+        for name in names:
+            if name in self.names:
+                del self.names[name]
+                self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        stream = self._server.streams.find_living(self.market, name)
+        if stream is not None and self in stream.subscribers:
+            stream.subscribers.remove(self)
+
+    def leave_all(self) -> None:
+        """Takes it off all streams."""
+        for name in self.names:
+            self._leave(name)
+
+    # -- what goes out -------------------------------------------------------------------------------------------------
+
+    def push(self, frame: bytes, records: bytearray | None, at_bytes: int) -> bool:
+        """Takes a data frame; it is written at the next flush, or after a stall, or never on a half-open connection."""
+        if self._backlog is not None:
+            self._backlog.append((frame, records, at_bytes))
+            return False
+        if self.is_half_open:
+            return False
+        if not self._out:
+            self._server.dirty.append(self)
+        self._out.append(frame)
+        self.frames_sent += 1
+        return True
+
+    def flush(self) -> None:
+        """Writes what was pushed, and then the acknowledgements that were waiting for data to go first."""
+        out = self._out
+        if self._transport is None or not out:
+            return
+        self._transport.underlying_transport.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
+        if self._late_acks:
+            self._send_late_acks()
+        if self.buffered_bytes > self._server.max_buffered_bytes:
+            self._server.log(f"connection {self.id} reads too slowly and is cut")
+            self.reset()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes that wait for the socket to take them."""
+        return self._transport.underlying_transport.get_write_buffer_size() if self._transport else 0
+
+    def write(self, frame: bytes) -> None:
+        """Writes a finished frame that is no data, behind the data that was pushed before."""
+        if self._backlog is not None:
+            self._backlog.append((frame, None, -1))
+        elif self._transport is not None and not self.is_half_open:
+            self.flush()
+            self._transport.underlying_transport.write(frame)
+
+    def _reply(self, text: str) -> None:
+        self._send_late_acks()
+        self.write(wire.text_frame(text.encode()))
+
+    def _refuse(self, refusal: requests.Refusal) -> None:
+        self._reply(refusal.to_text(flat=self._server.has_flat_errors))
+        if refusal.closes:
+            self.close(1008, "invalid stream")
+
+    def _acknowledge(self, text: str) -> None:
+        """Every second acknowledgement comes behind the first data, as it happens on the real exchange."""
+        self._acks += 1
+        if not self._server.is_ack_late(self._acks):
+            self._reply(text)
+            return
+        self._late_acks.append(text)
+        self._server.later(_LATEST_ACK_S, self._send_late_acks)
+
+    def _send_late_acks(self) -> None:
+        acks, self._late_acks = self._late_acks, []
+        for text in acks:
+            self.write(wire.text_frame(text.encode()))
+
+    def keep_alive(self, ping_s: float, pong_s: float) -> None:
+        """Pings each `ping_s`; and cuts a client that has owed a pong for `pong_s`."""
+        now = time.monotonic()
+        if self._owed_since is not None and now - self._owed_since >= pong_s:
+            self._server.log(f"connection {self.id} has owed a pong for {pong_s:g} s and is cut")
+            self._owed_since = None
+            self.close(1008, "Pong timeout")
+        elif now - self._pinged_at >= ping_s:
+            self._pinged_at = now
+            if self._owed_since is None:
+                self._owed_since = now
+            self._ping_payload = str(now_ns() // 1_000_000).encode()
+            self.write(wire.frame(wire.PING, self._ping_payload))
+
+    # -- faults --------------------------------------------------------------------------------------------------------
+
+    def stall(self) -> None:
+        """Holds back everything until `resume`."""
+        if self._backlog is None:
+            self.flush()
+            self._backlog = []
+
+    def resume(self) -> None:
+        """Sends in one burst what was held back."""
+        backlog, self._backlog = self._backlog, None
+        for frame, records, at_bytes in backlog or ():
+            if at_bytes < 0:
+                self.write(frame)
+            elif self.push(frame, records, at_bytes) and records is not None:
+                sent.add_delivery(records, at_bytes)
+        self.flush()
+
+    def close(self, code: int, reason: str) -> None:
+        """Closes with a close frame."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.underlying_transport.write(wire.close_frame(code, reason))
+            self._transport.disconnect()
+
+    def finish(self) -> None:
+        """Ends the TCP connection in order, without a close frame: 1006 for the client."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.disconnect()
+
+    def reset(self) -> None:
+        """Ends the TCP connection with RST; what was not read yet may be lost."""
+        if self._transport is not None:
+            handle = self._transport.underlying_transport.get_extra_info("socket")
+            if handle is not None:
+                handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+            self._transport.disconnect(graceful=False)
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        self._server.drained.set()

@@ -1,0 +1,274 @@
+"""REST of both markets: ping, time and exchangeInfo, with weights, and bans when a test wants them.
+
+Source: reference/binance-protocol.md sections 4.2, 4.3 (weights, shapes), 5 (headers, statuses, error texts).
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from common.clock import now_ns
+from tests.sims.exchange.handshakes import BODIES
+from tests.sims.exchange.symbols import Listing, decimal_text
+
+_LIMITS = {"um": 2_400, "spot": 6_000}
+_TEAPOT = 418
+
+
+@dataclass(slots=True)
+class _Plan:
+    status: int
+    left: int
+    retry_after_s: int | None
+    ban_ms: int | None
+
+
+class Rest:
+    """The REST side of the exchange.
+
+    Args:
+        listings: Market to what it lists.
+    """
+
+    def __init__(self, listings: dict[str, list[Listing]]) -> None:
+        self._listings = listings
+        self._plans: list[_Plan] = []
+        self._weights: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/fapi/v1/ping", self._um_ping),
+            web.get("/fapi/v1/time", self._um_time),
+            web.get("/fapi/v1/exchangeInfo", self._um_info),
+            web.get("/api/v3/ping", self._spot_ping),
+            web.get("/api/v3/time", self._spot_time),
+            web.get("/api/v3/exchangeInfo", self._spot_info),
+            web.route("*", "/fapi/{rest:.*}", self._unknown_um),
+            web.route("*", "/api/{rest:.*}", self._unknown_spot),
+        ]
+
+    def plan(self, status: int, n: int, retry_after_s: int | None, ban_ms: int | None) -> None:
+        """Answers the next `n` calls with this status; a 418 names the end of the ban, `ban_ms` from now."""
+        self._plans.append(_Plan(status, n, retry_after_s, ban_ms))
+
+    # -- endpoints -----------------------------------------------------------------------------------------------------
+
+    async def _um_ping(self, request: web.Request) -> web.Response:
+        return self._answer(request, "um", 1, {})
+
+    async def _spot_ping(self, request: web.Request) -> web.Response:
+        return self._answer(request, "spot", 1, {})
+
+    async def _um_time(self, request: web.Request) -> web.Response:
+        return self._answer(request, "um", 1, {"serverTime": now_ns() // 1_000_000})
+
+    async def _spot_time(self, request: web.Request) -> web.Response:
+        is_us = request.headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND"
+        return self._answer(request, "spot", 1, {"serverTime": now_ns() // (1_000 if is_us else 1_000_000)})
+
+    async def _um_info(self, request: web.Request) -> web.Response:
+        return self._answer(request, "um", 1, um_exchange_info(self._listings["um"], now_ns() // 1_000_000))
+
+    async def _spot_info(self, request: web.Request) -> web.Response:
+        listed = self._listings["spot"]
+        asked = self._symbols_asked(request)
+        if isinstance(asked, web.Response):
+            return asked
+        if asked is not None:
+            known = {listing.symbol for listing in listed}
+            if not asked <= known:
+                return self._error(request, "spot", 400, -1121, "Invalid symbol.")
+            listed = [listing for listing in listed if listing.symbol in asked]
+        return self._answer(
+            request, "spot", 20, spot_exchange_info(listed, now_ns() // 1_000_000), {"symbol", "symbols"}
+        )
+
+    def _symbols_asked(self, request: web.Request) -> set[str] | web.Response | None:
+        if "symbol" in request.query:
+            return {request.query["symbol"]}
+        if "symbols" not in request.query:
+            return None
+        try:
+            symbols = json.loads(request.query["symbols"])
+            return {str(symbol) for symbol in symbols}
+        except (ValueError, TypeError):
+            legal = '^\\[("[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}){0,1}\\]$'
+            text = f"Illegal characters found in parameter 'symbols'; legal range is '{legal}'."
+            return self._error(request, "spot", 400, -1100, text)
+
+    async def _unknown_um(self, request: web.Request) -> web.Response:
+        return self._error(request, "um", 404, -5000, f"Path {request.path}, Method {request.method} is invalid")
+
+    async def _unknown_spot(self, request: web.Request) -> web.Response:
+        html = "<html><head><title>404 Not found</title></head><body><h1>404 Not found</h1></body></html>\n"
+        return web.Response(status=404, text=html, content_type="text/html")
+
+    # -- weights and errors --------------------------------------------------------------------------------------------
+
+    def _answer(
+        self, request: web.Request, market: str, weight: int, body: Any, parameters: set[str] | None = None
+    ) -> web.Response:
+        planned = self._planned(request, market)
+        if planned is not None:
+            return planned
+        unknown = request.query.keys() - (parameters or set())
+        used = self._weigh(request, market, weight)
+        if used > _LIMITS[market]:
+            return self._too_much(request, market, 429, 60 - now_ns() // 1_000_000_000 % 60, None)
+        if unknown:
+            allowed = len(request.query) - len(unknown)
+            text = f"Too many parameters; expected '{allowed}' and received '{len(request.query)}'."
+            return self._error(request, market, 400, -1101, text)
+        return self._reply(request, market, 200, json.dumps(body, separators=(",", ":"), ensure_ascii=False))
+
+    def _weigh(self, request: web.Request, market: str, weight: int) -> int:
+        """The weight used by this IP in this minute, this call included; the window is aligned to the minute."""
+        minute = now_ns() // 60_000_000_000
+        key = (request.remote or "", market)
+        since, used = self._weights.get(key, (minute, 0))
+        used = used + weight if since == minute else weight
+        self._weights[key] = (minute, used)
+        return used
+
+    def _planned(self, request: web.Request, market: str) -> web.Response | None:
+        if not self._plans:
+            return None
+        plan = self._plans[0]
+        plan.left -= 1
+        if plan.left < 1:
+            self._plans.pop(0)
+        if plan.status in (429, _TEAPOT):
+            return self._too_much(request, market, plan.status, plan.retry_after_s, plan.ban_ms)
+        kind, body = BODIES.get(plan.status, ("application/json", '{"code":-1000,"msg":"An unknown error occurred."}'))
+        return web.Response(status=plan.status, text=body, content_type=kind)
+
+    def _too_much(
+        self, request: web.Request, market: str, status: int, retry_after_s: int | None, ban_ms: int | None
+    ) -> web.Response:
+        until = now_ns() // 1_000_000 + (120_000 if ban_ms is None else ban_ms)
+        if status == _TEAPOT and market == "um":
+            text = f"Way too many requests; IP({request.remote}) banned until {until}. Please use the websocket for live updates to avoid bans."
+        elif status == _TEAPOT:
+            text = f"Way too much request weight used; IP banned until {until}. Please use WebSocket Streams for live updates to avoid bans."
+        elif market == "um":
+            text = (
+                f"Too many requests; current limit of IP({request.remote}) is {_LIMITS[market]} requests per minute. "
+                "Please use the websocket for live updates to avoid polling the API."
+            )
+        else:
+            text = (
+                f"Too much request weight used; current limit is {_LIMITS[market]} request weight per 1 MINUTE. "
+                "Please use WebSocket Streams for live updates to avoid polling the API."
+            )
+        response = self._error(request, market, status, -1003, text)
+        if retry_after_s is not None:
+            response.headers["Retry-After"] = str(retry_after_s)
+        return response
+
+    def _error(self, request: web.Request, market: str, status: int, code: int, text: str) -> web.Response:
+        return self._reply(request, market, status, json.dumps({"code": code, "msg": text}, separators=(",", ":")))
+
+    def _reply(self, request: web.Request, market: str, status: int, body: str) -> web.Response:
+        used = self._weigh(request, market, 0)
+        headers = {"X-MBX-USED-WEIGHT-1M": str(used)}
+        if market == "spot":
+            headers["X-MBX-USED-WEIGHT"] = str(used)
+        return web.Response(status=status, text=body, content_type="application/json", headers=headers)
+
+
+def um_exchange_info(listed: list[Listing], at_ms: int) -> dict[str, Any]:
+    """The body of `/fapi/v1/exchangeInfo`, with the keys of 2026-08."""
+    return {
+        "timezone": "UTC",
+        "serverTime": at_ms,
+        "futuresType": "U_MARGINED",
+        "rateLimits": [
+            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": _LIMITS["um"]},
+            {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200},
+            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
+        ],
+        "exchangeFilters": [],
+        "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
+        "symbols": [_um_symbol(listing) for listing in listed],
+    }
+
+
+def _um_symbol(listing: Listing) -> dict[str, Any]:
+    tick, lot = decimal_text(listing.tick, listing.price_decimals), decimal_text(listing.lot, listing.quantity_decimals)
+    return {
+        "symbol": listing.symbol,
+        "pair": listing.symbol,
+        "contractType": "PERPETUAL",
+        "deliveryDate": 4133404800000,
+        "onboardDate": 1567965300000,
+        "status": "TRADING",
+        "maintMarginPercent": "2.5000",
+        "requiredMarginPercent": "5.0000",
+        "baseAsset": listing.base_asset,
+        "quoteAsset": "USDT",
+        "marginAsset": "USDT",
+        "pricePrecision": listing.price_decimals,
+        "quantityPrecision": listing.quantity_decimals,
+        "baseAssetPrecision": 8,
+        "quotePrecision": 8,
+        "underlyingType": "COIN",
+        "underlyingSubType": ["PoW"],
+        "triggerProtect": "0.0500",
+        "liquidationFee": "0.012500",
+        "marketTakeBound": "0.05",
+        "maxMoveOrderLimit": 10000,
+        "filters": [
+            {"maxPrice": "4529764", "tickSize": tick, "minPrice": tick, "filterType": "PRICE_FILTER"},
+            {"maxQty": "1000000", "minQty": lot, "filterType": "LOT_SIZE", "stepSize": lot},
+            {"notional": "5", "filterType": "MIN_NOTIONAL"},
+        ],
+        "orderTypes": [
+            "LIMIT",
+            "MARKET",
+            "STOP",
+            "STOP_MARKET",
+            "TAKE_PROFIT",
+            "TAKE_PROFIT_MARKET",
+            "TRAILING_STOP_MARKET",
+        ],
+        "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
+        "permissionSets": ["GRID", "COPY", "DCA"],
+    }
+
+
+def spot_exchange_info(listed: list[Listing], at_ms: int) -> dict[str, Any]:
+    """The body of `/api/v3/exchangeInfo`."""
+    return {
+        "timezone": "UTC",
+        "serverTime": at_ms,
+        "rateLimits": [
+            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": _LIMITS["spot"]},
+            {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5, "limit": 300_000},
+        ],
+        "exchangeFilters": [],
+        "symbols": [_spot_symbol(listing) for listing in listed],
+    }
+
+
+def _spot_symbol(listing: Listing) -> dict[str, Any]:
+    tick, lot = decimal_text(listing.tick, listing.price_decimals), decimal_text(listing.lot, listing.quantity_decimals)
+    return {
+        "symbol": listing.symbol,
+        "status": "TRADING",
+        "baseAsset": listing.base_asset,
+        "baseAssetPrecision": 8,
+        "quoteAsset": "USDT",
+        "quotePrecision": 8,
+        "quoteAssetPrecision": 8,
+        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
+        "isSpotTradingAllowed": True,
+        "isMarginTradingAllowed": False,
+        "filters": [
+            {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000.00000000", "tickSize": tick},
+            {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "9000000.00000000", "stepSize": lot},
+        ],
+        "permissions": [],
+        "permissionSets": [["SPOT"]],
+    }
