@@ -24,7 +24,7 @@ class Column:
     Attributes:
         name: The column's name.
         type: Its type; `category` is text of few distinct values.
-        unit: The unit, in words; `-` where there is none.
+        unit: `ns` and `ms` since 1970 in UTC; `quote` and `base` are the symbol's assets; `-` where there is none.
         meaning: One sentence for the user.
         key: Where the payload has it (`k.t` is `t` inside `k`); empty for a column that is computed.
         group: For a scaled decimal, which `<group>_decimals` column scales it; for such a column itself, its group.
@@ -41,7 +41,7 @@ class Column:
 
 
 def _time(name: str, key: str, meaning: str) -> Column:
-    return Column(name, "time_ms", "ms since 1970, UTC", meaning, key)
+    return Column(name, "time_ms", "ms", meaning, key)
 
 
 def _id(name: str, key: str, meaning: str, *, required: bool = True) -> Column:
@@ -52,13 +52,13 @@ def _text(name: str, key: str, meaning: str) -> Column:
     return Column(name, "category", "-", meaning, key)
 
 
-_UNITS = {"price": "quote asset", "quantity": "base asset", "quote": "quote asset", "rate": "fraction per interval"}
+_UNITS = {"price": "quote", "quantity": "base", "quote": "quote", "rate": "fraction"}
 
 
 def _decimal(name: str, key: str, group: str, meaning: str, *, required: bool = True) -> tuple[Column, Column]:
     return (
         Column(name, "float64", _UNITS[group], meaning),
-        Column(f"{name}_scaled", "int64", f"10^-{group}_decimals {_UNITS[group]}", f"`{name}`, exact.", key, group, required),
+        Column(f"{name}_scaled", "int64", f"{_UNITS[group]}/10^{group}_decimals", f"`{name}`, exact.", key, group, required),
     )
 
 
@@ -66,7 +66,7 @@ def _decimals(group: str) -> Column:
     return Column(f"{group}_decimals", "int8", "decimals", f"How many decimals the row's {group} integers have.", group=group)
 
 
-_RECEIVED = Column("receive_time", "time_ns", "ns since 1970, UTC", "When the frame arrived here.")
+_RECEIVED = Column("receive_time", "time_ns", "ns", "When the frame arrived here.")
 _EVENT = _time("exchange_time", "E", "When the exchange sent it (`E`); null where the payload has no time.")
 _CONNECTION = (
     Column("connection", "category", "-", "The connection that the frame arrived on; unique for ever."),
@@ -79,16 +79,16 @@ _EXTRA = Column(
 )
 
 _BEST = (
-    Column("best_bid_price", "float64", "quote asset", "Price of the best bid; null if there is no bid."),
-    Column("best_bid_quantity", "float64", "base asset", "Quantity at the best bid."),
-    Column("best_ask_price", "float64", "quote asset", "Price of the best ask; null if there is no ask."),
-    Column("best_ask_quantity", "float64", "base asset", "Quantity at the best ask."),
+    Column("best_bid_price", "float64", "quote", "Price of the best bid; null if there is no bid."),
+    Column("best_bid_quantity", "float64", "base", "Quantity at the best bid."),
+    Column("best_ask_price", "float64", "quote", "Price of the best ask; null if there is no ask."),
+    Column("best_ask_quantity", "float64", "base", "Quantity at the best ask."),
 )
 _LEVELS = (
-    Column("bid_price_gaps", "list_int64", "10^-price_decimals quote asset", "Price steps from each bid down to the next."),
-    Column("deeper_bid_quantities", "list_int64", "10^-quantity_decimals base asset", "Quantities of the bids after the best."),
-    Column("ask_price_gaps", "list_int64", "10^-price_decimals quote asset", "Price steps from each ask up to the next."),
-    Column("deeper_ask_quantities", "list_int64", "10^-quantity_decimals base asset", "Quantities of the asks after the best."),
+    Column("bid_price_gaps", "list_int64", "quote/10^price_decimals", "Price steps from each bid down to the next."),
+    Column("deeper_bid_quantities", "list_int64", "base/10^quantity_decimals", "Quantities of the bids after the best."),
+    Column("ask_price_gaps", "list_int64", "quote/10^price_decimals", "Price steps from each ask up to the next."),
+    Column("deeper_ask_quantities", "list_int64", "base/10^quantity_decimals", "Quantities of the asks after the best."),
     Column("price_decimals", "int8", "decimals", "How many decimals the row's price integers have."),
     Column("quantity_decimals", "int8", "decimals", "How many decimals the row's quantity integers have."),
     Column("price_text_decimals", "int8", "decimals", "How many decimals the exchange printed its prices with."),

@@ -555,7 +555,7 @@ def test_a_flood_waits_for_its_reader() -> None:
     """In a flood frames come without a pause and without a hole, also when the reader stops for a while."""
     with (
         Exchange.started("--flood") as flood,
-        _open(f"{flood.um_ws}/public/stream?streams={DEPTH}", max_size=None) as ws,
+        _open(f"{flood.um_ws}/public/stream?streams={DEPTH}") as ws,
     ):
         ids = []
         for number in range(3_000):

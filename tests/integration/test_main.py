@@ -17,6 +17,8 @@ from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., "House"]
+READY = r"INFO +ready"
+"""A fake service's line, not that of Redis."""
 
 
 class House:
@@ -74,8 +76,8 @@ def test_a_signal_stops_the_house_in_order(start: Start, number: signal.Signals)
     """A signal stops the services in their order, then Redis; nothing is left and the exit code is 0."""
     house = start("drain", "drain")
     house.until(r"main +\| redis [\d.]+ is ready on unix://")
-    house.until("ready")
-    house.until("ready")
+    house.until(READY)
+    house.until(READY)
     children = house.children()
     assert len(children) == 3
     house.process.send_signal(number)
@@ -87,7 +89,7 @@ def test_a_signal_stops_the_house_in_order(start: Start, number: signal.Signals)
 def test_a_second_signal_is_safe(start: Start) -> None:
     """A second signal while it stops is shown and changes nothing."""
     house = start("slow_drain")
-    house.until("ready")
+    house.until(READY)
     house.process.send_signal(signal.SIGINT)
     house.until("draining slowly")
     house.process.send_signal(signal.SIGINT)
@@ -99,11 +101,11 @@ def test_a_second_signal_is_safe(start: Start) -> None:
 def test_a_service_that_dies_is_started_again(start: Start) -> None:
     """A killed service is started again, and the house goes on."""
     house = start("drain")
-    house.until("ready")
+    house.until(READY)
     victim = next(child for child in house.children() if "fake_service" in " ".join(child.cmdline()))
     victim.kill()
     house.until(r"part0 died \(killed by SIGKILL\); starting it again in 0\.5 s")
-    house.until("ready")
+    house.until(READY)
     house.process.send_signal(signal.SIGINT)
     assert house.end() == 0
 
@@ -111,7 +113,7 @@ def test_a_service_that_dies_is_started_again(start: Start) -> None:
 def test_redis_keeps_its_data_when_it_dies(start: Start, tmp_path: Path) -> None:
     """A killed Redis is started again on the same data, at the same address."""
     house = start("drain")
-    house.until("ready")
+    house.until(READY)
     victim = next(child for child in house.children() if "redis-server" in child.name())
     victim.kill()
     house.until(r"redis died \(killed by SIGKILL\)")
@@ -133,7 +135,7 @@ def test_a_bad_configuration_stops_all(start: Start) -> None:
 def test_nothing_outlives_a_killed_house(start: Start) -> None:
     """When the house itself is killed, Redis, the services and their workers end as well."""
     house = start("workers")
-    house.until("ready")
+    house.until(READY)
     children = house.children()
     assert len(children) >= 4  # Redis, the service, its two workers
     house.process.kill()
@@ -145,7 +147,7 @@ def test_a_named_redis_is_used(start: Start, tmp_path: Path) -> None:
     """With MASERVER_REDIS_URL set, no Redis is started."""
     with RedisServer(tmp_path / "own") as server:
         house = start("drain", REDIS_URL=server.url)
-        house.until("ready")
+        house.until(READY)
         assert len(house.children()) == 1
         house.process.send_signal(signal.SIGINT)
         assert house.end() == 0
@@ -154,7 +156,7 @@ def test_a_named_redis_is_used(start: Start, tmp_path: Path) -> None:
 def test_two_houses_do_not_share_redis_data(start: Start) -> None:
     """A second house with the same state folder is refused: two servers on one file would ruin it."""
     first = start("drain")
-    first.until("ready")
+    first.until(READY)
     second = start("drain")
     assert second.end() == 2
     assert "another main.py runs with" in second.said
