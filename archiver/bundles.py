@@ -268,4 +268,3 @@ def _differs(what: str) -> OSError:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
-

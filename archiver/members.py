@@ -143,36 +143,57 @@ def directory(path: Path) -> Directory:
     """
     with path.open("rb") as file:
         try:
-            size = file.seek(0, 2)
-            tail_at, tail = _tail(file, size, _TAIL_BYTES)
-            end = tail.rfind(b"PK\5\6")
-            if end < 0:
-                tail_at, tail = _tail(file, size, 70_000)
-                end = tail.rfind(b"PK\5\6")
-            if end < 0:
-                raise CorruptError(f"{path}: no zip directory at its end (cut off?)")
-            _, _, _, _, count, length, start, _ = _END.unpack_from(tail, end)
-            if start == 0xFFFFFFFF:
-                count, length, start = _read_end64(file, tail, end)
-            if start + length > size:
-                raise IndexError("it lies beyond the end")
-            if start >= tail_at:
-                block = tail[start - tail_at : start - tail_at + length]
-            else:
-                file.seek(start)
-                block = file.read(length)
-            members = _members(block, count)
+            return _directory(file, *_find_end(file))
         except (struct.error, UnicodeDecodeError, IndexError) as error:
             raise CorruptError(f"{path}: damaged zip directory: {error}") from error
-    if any(member.offset + 30 + member.packed_bytes > start for member in members):
-        raise CorruptError(f"{path}: the zip directory names members beyond the data")
-    return Directory(members, decode_summary(tail[end + _END.size :]))
 
 
-def _tail(file: BinaryIO, size: int, length: int) -> tuple[int, bytes]:
-    at = max(0, size - length)
-    file.seek(at)
-    return at, file.read(length)
+def summary(path: Path) -> Summary | None:
+    """What a zip holds, in sum, by its own comment or its members'; None where another program wrote it.
+
+    Raises:
+        CorruptError: It is no zip, or its directory is damaged.
+    """
+    with path.open("rb") as file:
+        try:
+            at, tail, end = _find_end(file)
+            found = decode_summary(tail[end + _END.size :])
+            if found is not None:
+                return found
+            held = _directory(file, at, tail, end).members
+        except (struct.error, UnicodeDecodeError, IndexError) as error:
+            raise CorruptError(f"{path}: damaged zip directory: {error}") from error
+    return held[0].summary if len(held) == 1 else Summary.of_day([(each.name, each.summary) for each in held])
+
+
+def _find_end(file: BinaryIO) -> tuple[int, bytes, int]:
+    """Where the file's tail starts, the tail, and where in it the end record is."""
+    size = file.seek(0, 2)
+    for length in (_TAIL_BYTES, 70_000):
+        at = max(0, size - length)
+        file.seek(at)
+        tail = file.read()
+        end = tail.rfind(b"PK\5\6")
+        if end >= 0:
+            return at, tail, end
+    raise IndexError("there is none at the file's end; it was cut off, or it is no zip")
+
+
+def _directory(file: BinaryIO, at: int, tail: bytes, end: int) -> Directory:
+    _, _, _, _, count, length, start, _ = _END.unpack_from(tail, end)
+    if start == 0xFFFFFFFF:
+        count, length, start = _read_end64(file, tail, end)
+    if start + length > at + end:
+        raise IndexError("it lies beyond the end")
+    if start >= at:
+        block = tail[start - at : start - at + length]
+    else:
+        file.seek(start)
+        block = file.read(length)
+    found = _members(block, count)
+    if any(member.offset + _LOCAL.size + member.packed_bytes > start for member in found):
+        raise IndexError("it names members beyond the data")
+    return Directory(found, decode_summary(tail[end + _END.size :]))
 
 
 def _read_end64(file: BinaryIO, tail: bytes, end: int) -> tuple[int, int, int]:

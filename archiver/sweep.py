@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def sweep(data: Path) -> int:
-    """Removes the leftovers, each under the lock of its day: who holds that writes no temporary file. Returns how many."""
+    """Removes the leftovers, each under the lock of its day: while we hold it nobody writes there. Returns how many."""
     removed = 0
     for kind in ("raw", "parquet"):
         for leftover in list(leftovers(data / kind)):

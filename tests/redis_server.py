@@ -48,6 +48,7 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._options = options
         self._command = command
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "RedisServer":
@@ -59,7 +60,10 @@ class RedisServer:
         )  # fmt: skip
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._command, binary(), *settings, *self._options], stdout=log, stderr=log
+                [*self._command, binary(), *settings, *self._options],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
             )
         self.wait_until_ready()
         return self

@@ -1,6 +1,7 @@
-"""The simulated exchange over real sockets: each behaviour of the protocol, each fault, and the record of what was sent."""
+"""The simulated exchange over real sockets: each behaviour of the protocol, each fault, and the sent record."""
 
 import base64
+import itertools
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import trustme
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.sims.exchange.client import Exchange, ExchangeError
@@ -37,7 +38,14 @@ def exchange() -> Iterator[Exchange]:
 
 
 def _open(url: str, **options: Any) -> ClientConnection:
-    return connect(url, compression=None, max_queue=None, max_size=None, close_timeout=2, **options)
+    opened: ClientConnection = connect(url, compression=None, max_queue=None, max_size=None, close_timeout=2, **options)
+    return opened
+
+
+def _touch(url: str) -> None:
+    """Connects and leaves."""
+    with _open(url):
+        pass
 
 
 def _ask(socket_: ClientConnection, method: str, params: list[Any] | None = None, request_id: Any = 1) -> Any:
@@ -77,7 +85,7 @@ def _close_code(socket_: ClientConnection) -> int:
         return closed.rcvd.code if closed.rcvd else 1006
 
 
-# -- routes and subscriptions --------------------------------------------------------------------------------------------
+# -- routes and subscriptions ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -110,7 +118,7 @@ def test_a_stream_flows_only_on_its_route(exchange: Exchange, route: str, name: 
 def test_streams_in_the_url_and_raw_frames(exchange: Exchange) -> None:
     """`/ws/a/b` gives bare payloads, `?streams=a/b` wrapped ones, without a control message."""
     with _open(f"{exchange.um_ws}/public/ws/{DEPTH}/ethusdt@bookTicker") as ws:
-        assert {_next(ws, lambda frame: frame["e"] == kind)["e"] for kind in ("depthUpdate", "bookTicker")}
+        assert {_next(ws)["e"] for _ in range(40)} == {"depthUpdate", "bookTicker"}
     with _open(f"{exchange.spot_ws}/stream?streams=btcusdt@aggTrade/{DEPTH}") as ws:
         assert "lastUpdateId" in _next(ws, lambda frame: frame["stream"] == DEPTH)["data"]
         assert _next(ws, lambda frame: frame["stream"] == "btcusdt@aggTrade")["data"]["M"] is True
@@ -154,7 +162,7 @@ def test_an_acknowledgement_can_come_behind_the_first_data() -> None:
         assert _reply(ws) == {"result": None, "id": 9}
 
 
-# -- errors and limits ---------------------------------------------------------------------------------------------------
+# -- errors and limits -------------------------------------------------------------------------------------------------
 
 
 def test_errors_are_nested_or_flat(exchange: Exchange) -> None:
@@ -207,22 +215,19 @@ def test_too_many_messages_end_the_connection_and_ban_the_ip(exchange: Exchange,
                 ws.pong()
             else:
                 ws.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
-        with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                ws.recv(timeout=5)
-    assert closed.value.rcvd is not None
-    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "Too many requests")
+        assert _close_code(ws) == 1008
+        assert ws.close_reason == "Too many requests"
     with pytest.raises(InvalidStatus) as refused:
-        _open(url)
+        _touch(url)
     assert refused.value.response.status_code == 429
     time.sleep(0.35)
-    _open(url).close()
+    _touch(url)
 
 
 def test_unknown_paths_are_not_found(exchange: Exchange) -> None:
     """A path that the exchange does not have is answered 404."""
     with pytest.raises(InvalidStatus) as refused:
-        _open(exchange.spot_ws + "/public/stream")
+        _touch(exchange.spot_ws + "/public/stream")
     assert refused.value.response.status_code == 404
 
 
@@ -262,10 +267,10 @@ def test_who_does_not_answer_pings_is_cut() -> None:
 
 def test_a_pong_with_other_content_may_not_count() -> None:
     """With `--same-pong` an unsolicited or different pong does not keep a connection alive."""
-    with Exchange.started("--ping-s", "0.1", "--pong-s", "0.3", "--same-pong") as strict:
-        with _shake_hands(strict.um_ws, "/ws") as raw:
-            raw.sendall(b"\x8a\x81\0\0\0\0x")
-            assert b"Pong timeout" in _received(raw)
+    arguments = ("--ping-s", "0.1", "--pong-s", "0.3", "--same-pong")
+    with Exchange.started(*arguments) as strict, _shake_hands(strict.um_ws, "/ws") as raw:
+        raw.sendall(b"\x8a\x81\0\0\0\0x")
+        assert b"Pong timeout" in _received(raw)
 
 
 def test_an_old_connection_is_cut() -> None:
@@ -286,7 +291,7 @@ def test_a_slow_reader_is_cut() -> None:
         assert "reads too slowly" in busy.log()
 
 
-# -- faults --------------------------------------------------------------------------------------------------------------
+# -- faults ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("how", "code"), [("fin", 1006), ("rst", 1006), ("close", 1001)])
@@ -306,8 +311,7 @@ def test_a_half_open_connection_is_dead_without_a_sign(exchange: Exchange) -> No
         exchange.fault("cut", how="half_open", stream=DEPTH)
         raw.settimeout(0.3)
         with pytest.raises(TimeoutError):
-            while raw.recv(65_536):
-                pass
+            _received(raw)
         state = exchange.state()["connections"]
         assert [connection["half_open"] for connection in state] == [True]
         assert exchange.sent("um", DEPTH)[-1].deliveries == 0
@@ -327,7 +331,7 @@ def test_handshakes_are_refused(exchange: Exchange, status: int, kind: str, part
     exchange.fault("handshake", status=status, n=2, retry_after=7)
     for _ in range(2):
         with pytest.raises(InvalidStatus) as refused:
-            _open(exchange.um_ws + "/public/stream")
+            _touch(exchange.um_ws + "/public/stream")
         response = refused.value.response
         assert (response.status_code, response.headers["Content-Type"], response.headers["Retry-After"]) == (
             status,
@@ -335,7 +339,7 @@ def test_handshakes_are_refused(exchange: Exchange, status: int, kind: str, part
             "7",
         )
         assert part in (response.body or b"").decode()
-    _open(exchange.um_ws + "/public/stream").close()
+    _touch(exchange.um_ws + "/public/stream")
 
 
 def test_a_handshake_answer_may_claim_a_body_that_never_comes(exchange: Exchange) -> None:
@@ -351,17 +355,16 @@ def test_a_handshake_answer_may_claim_a_body_that_never_comes(exchange: Exchange
 def test_connections_are_refused(exchange: Exchange) -> None:
     """`refuse` resets the next handshakes; with `seconds` nobody listens for so long."""
     exchange.fault("handshake", refuse=True)
-    with pytest.raises((ConnectionResetError, EOFError, ConnectionClosed, Exception), match="") as reset:
-        _open(exchange.um_ws + "/ws")
-    assert not isinstance(reset.value, InvalidStatus)
+    with pytest.raises((ConnectionResetError, InvalidMessage)):
+        _touch(exchange.um_ws + "/ws")
     exchange.fault("handshake", refuse=True, seconds=0.3, market="um")
     with pytest.raises(ConnectionRefusedError):
-        _open(exchange.um_ws + "/ws")
-    _open(exchange.spot_ws + "/ws").close()
+        _touch(exchange.um_ws + "/ws")
+    _touch(exchange.spot_ws + "/ws")
     ends = time.monotonic() + 5
     while time.monotonic() < ends:
         try:
-            _open(exchange.um_ws + "/ws").close()
+            _touch(exchange.um_ws + "/ws")
             return
         except ConnectionRefusedError:
             time.sleep(0.05)
@@ -377,7 +380,7 @@ def test_a_stall_ends_in_a_burst(exchange: Exchange) -> None:
             pass
         frames = [_next(ws) for _ in range(30)]
         ids = [(frame["data"]["pu"], frame["data"]["u"]) for frame in frames]
-        assert all(after[0] == previous[1] for previous, after in zip(ids, ids[1:], strict=False))
+        assert all(after[0] == previous[1] for previous, after in itertools.pairwise(ids))
         assert ids[0][0] >= before
 
 
@@ -461,7 +464,7 @@ def test_wrong_faults_are_refused_and_named(exchange: Exchange) -> None:
             exchange.fault(kind, **details)
 
 
-# -- the record ----------------------------------------------------------------------------------------------------------
+# -- the record --------------------------------------------------------------------------------------------------------
 
 
 def test_what_was_delivered_is_in_the_record_byte_for_byte(exchange: Exchange) -> None:
@@ -480,11 +483,11 @@ def test_what_was_delivered_is_in_the_record_byte_for_byte(exchange: Exchange) -
         at = digests.index(Exchange.digest(payloads[0]))
         assert digests[at : at + 20] == [Exchange.digest(payload) for payload in payloads]
     assert max(record.deliveries for record in records) == 2
-    assert all(before.sent_ns <= after.sent_ns for before, after in zip(records, records[1:], strict=False))
+    assert all(before.sent_ns <= after.sent_ns for before, after in itertools.pairwise(records))
     assert Exchange.attached(exchange.http).streams("um")[name]["frames"] >= len(records)
 
 
-# -- REST ----------------------------------------------------------------------------------------------------------------
+# -- REST --------------------------------------------------------------------------------------------------------------
 
 
 def _get(url: str) -> tuple[int, Any, Any]:
@@ -531,7 +534,7 @@ def test_rest_errors_are_those_of_the_exchange(exchange: Exchange) -> None:
     assert _get(exchange.http + "/fapi/v1/time")[0] == 200
 
 
-# -- the process ---------------------------------------------------------------------------------------------------------
+# -- the process -------------------------------------------------------------------------------------------------------
 
 
 def test_it_speaks_tls(tmp_path: Path) -> None:
@@ -563,7 +566,7 @@ def test_a_flood_waits_for_its_reader() -> None:
             ids.append((data["pu"], data["u"]))
             if number == 100:
                 time.sleep(0.2)
-        assert all(after[0] == before[1] for before, after in zip(ids, ids[1:], strict=False))
+        assert all(after[0] == before[1] for before, after in itertools.pairwise(ids))
         flood.fault("cut", how="rst")
 
 
@@ -587,14 +590,14 @@ def test_its_clock_can_be_moved() -> None:
 
 def test_why_it_does_not_start_is_told(tmp_path: Path) -> None:
     """A wrong option or a recording without frames is an error with the text of stderr, and exit code 2."""
+    (tmp_path / "um_x.txt").write_text("nothing\n")
     with pytest.raises(ExchangeError, match=r"(?s)exit code 2.*no line of it is a frame"):
-        (tmp_path / "um_x.txt").write_text("nothing\n")
         Exchange.started("--replay", str(tmp_path / "um_x.txt"))
     with pytest.raises(ExchangeError, match=r"(?s)exit code 2.*--tls-key"):
         Exchange.started("--tls-cert", "x.pem")
 
 
-# -- replay --------------------------------------------------------------------------------------------------------------
+# -- replay ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_recording_is_replayed_with_its_ids_at_the_present() -> None:
@@ -618,7 +621,8 @@ def test_a_recording_is_replayed_with_its_ids_at_the_present() -> None:
 def test_a_replay_can_wait_for_more_streams_and_be_begun_by_hand(tmp_path: Path) -> None:
     """With fewer subscriptions than asked for it waits, until it is told to begin."""
     lines = [
-        f'{{"stream":"btcusdt@{kind}","data":{{"e":"{kind}","E":{1_790_526_539_120 + 50 * number},"s":"BTCUSDT","a":{number}}}}}'
+        f'{{"stream":"btcusdt@{kind}","data":'
+        f'{{"e":"{kind}","E":{1_790_526_539_120 + 50 * number},"s":"BTCUSDT","a":{number}}}}}'
         for number in range(4)
         for kind in ("aggTrade", "trade")
     ]

@@ -1,5 +1,6 @@
 """The generated frames: their form is that of real ones, their ids keep the rules of the exchange."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def test_um_frames_are_like_the_captured_ones(channel: str, file: str, line: int
 def test_um_depth_chains_by_previous_id_and_stays_sorted() -> None:
     """`pu` is the previous frame's `u`, `U` lies above it, and no book is crossed or out of order."""
     books = [json.loads(text) for text in _play("um", "depth20@100ms")]
-    for before, book in zip(books, books[1:], strict=False):
+    for before, book in itertools.pairwise(books):
         assert book["pu"] == before["u"] < book["U"] <= book["u"]
         assert book["T"] < book["E"]
     for book in books:
@@ -96,9 +97,9 @@ def test_um_depth_chains_by_previous_id_and_stays_sorted() -> None:
 def test_spot_depth_ids_rise_and_its_diffs_join() -> None:
     """`lastUpdateId` rises strictly; on diffs `U` is the previous `u` and one."""
     ids = [json.loads(text)["lastUpdateId"] for text in _play("spot", "depth20@100ms")]
-    assert all(before < after for before, after in zip(ids, ids[1:], strict=False))
+    assert all(before < after for before, after in itertools.pairwise(ids))
     diffs = [json.loads(text) for text in _play("spot", "depth@100ms")]
-    assert all(after["U"] == before["u"] + 1 <= after["u"] for before, after in zip(diffs, diffs[1:], strict=False))
+    assert all(after["U"] == before["u"] + 1 <= after["u"] for before, after in itertools.pairwise(diffs))
 
 
 @pytest.mark.parametrize("market", ["um", "spot"])
@@ -106,7 +107,7 @@ def test_agg_trades_are_consecutive(market: str) -> None:
     """`a` rises by one, and `f` follows the previous `l`."""
     trades = [json.loads(text) for text in _play(market, "aggTrade")]
     assert len(trades) > 100
-    for before, trade in zip(trades, trades[1:], strict=False):
+    for before, trade in itertools.pairwise(trades):
         assert trade["a"] == before["a"] + 1
         assert trade["f"] == before["l"] + 1
         assert before["f"] <= before["l"]
@@ -139,7 +140,7 @@ def test_liquidations_are_rare_and_never_two_a_second() -> None:
     orders = [json.loads(text) for text in _play("um", "forceOrder", 20_000)]
     times = [order["E"] for order in orders]
     assert 60 < len(orders) < 160
-    assert all(after - before >= 1_000 for before, after in zip(times, times[1:], strict=False))
+    assert all(after - before >= 1_000 for before, after in itertools.pairwise(times))
     assert list(orders[0]["o"]) == ["s", "S", "o", "f", "q", "p", "ap", "X", "l", "z", "T", "ps", "st"]
 
 

@@ -143,7 +143,7 @@ class _Receiver:
 
 
 def test_the_sent_record_tells_what_befell_each_frame() -> None:
-    """A skipped frame has no delivery, a repeated one went twice, a reordered one after the next; all keep their place."""
+    """A skipped frame has no delivery, a repeated one goes twice, a reordered one late; each keeps its place."""
     stream, receiver = ExchangeStream("um", "btcusdt@aggTrade", keeps_record=True), _Receiver()
     stream.subscribers.append(receiver)
     for plan in (Plan("skip", 1, where="2"), Plan("repeat", 1, where="3"), Plan("reorder", 1, where="4")):

@@ -9,7 +9,7 @@ FLAGS = {"skip": sent.SKIPPED, "repeat": sent.REPEATED, "reorder": sent.REORDERE
 
 
 def _with_blanks(payload: bytes) -> bytes:
-    """Blanks after commas and colons, outside of texts (no text of the protocol holds a comma or colon before a quote)."""
+    """Blanks after commas and colons (no text of the protocol holds one before a quote, so texts stay as they are)."""
     return re.sub(rb'([,:])(?=["\[{\dtf-])', rb"\1 ", payload)
 
 

@@ -1,7 +1,7 @@
 """One client's connection: its handshake, its subscriptions, its rights and its limits.
 
-All that is sent goes through `underlying_transport` as finished WebSocket frames, so that a tick's frames are one write;
-picows does the parsing of what comes in.
+All that is sent goes through `underlying_transport` as finished WebSocket frames, so that a tick's frames are one
+write; picows does the parsing of what comes in.
 """
 
 import itertools
@@ -62,6 +62,7 @@ class Connection(WSListener):
         peer: The client's IP.
         opened_at: Monotonic, in s.
         is_full: Whether the socket takes no more for now.
+        is_closing: Whether its end has begun.
         is_half_open: Whether it is dead without the client knowing: nothing is sent any more.
     """
 
@@ -77,6 +78,7 @@ class Connection(WSListener):
         self.opened_at = time.monotonic()
         self.is_full = False
         self.is_half_open = False
+        self.is_closing = False
         self._address = address
         self._out: list[bytes] = []
         self._backlog: list[tuple[bytes, bytearray | None, int]] | None = None
@@ -221,7 +223,7 @@ class Connection(WSListener):
         if self._backlog is not None:
             self._backlog.append((frame, records, at_bytes))
             return False
-        if self.is_half_open:
+        if self.is_half_open or self.is_closing:
             return False
         if not self._out:
             self._server.dirty.append(self)
@@ -283,7 +285,6 @@ class Connection(WSListener):
         now = time.monotonic()
         if self._owed_since is not None and now - self._owed_since >= pong_s:
             self._server.log(f"connection {self.id} has owed a pong for {pong_s:g} s and is cut")
-            self._owed_since = None
             self.close(1008, "Pong timeout")
         elif now - self._pinged_at >= ping_s:
             self._pinged_at = now
@@ -313,6 +314,7 @@ class Connection(WSListener):
     def close(self, code: int, reason: str) -> None:
         """Closes with a close frame."""
         self.flush()
+        self.is_closing = True
         if self._transport is not None:
             self._transport.underlying_transport.write(wire.close_frame(code, reason))
             self._transport.disconnect()
@@ -320,11 +322,13 @@ class Connection(WSListener):
     def finish(self) -> None:
         """Ends the TCP connection in order, without a close frame: 1006 for the client."""
         self.flush()
+        self.is_closing = True
         if self._transport is not None:
             self._transport.disconnect()
 
     def reset(self) -> None:
         """Ends the TCP connection with RST; what was not read yet may be lost."""
+        self.is_closing = True
         if self._transport is not None:
             handle = self._transport.underlying_transport.get_extra_info("socket")
             if handle is not None:

@@ -1,6 +1,7 @@
 """The payloads as the exchange writes them: key order, blanks and added fields as in the captures of 2026.
 
-Source: reference/binance-protocol.md sections 2.1 and 2.2; recordings of 2026-08 and 2026-10 (um), 2021 and 2024 (spot).
+Source: reference/binance-protocol.md sections 2.1 and 2.2; recordings of 2026-08 and 2026-10 (um), of 2021 and 2024
+(spot).
 """
 
 
@@ -44,7 +45,7 @@ def um_agg_trade(
     ids: tuple[int, int],
     maker: str,
 ) -> str:
-    """`quantities` with and without RPI orders (`q`, `nq`); `ids` first and last trade id; `maker` `true` or `false`."""
+    """`quantities` with and without RPI orders (`q`, `nq`); `ids` first and last trade id; `maker` as JSON text."""
     return (
         f'{{"e":"aggTrade","E":{at_ms},"a":{agg_id},"s":"{symbol}","p":"{price}","q":"{quantities[0]}",'
         f'"nq":"{quantities[1]}","f":{ids[0]},"l":{ids[1]},"T":{engine_ms},"m":{maker},"st":1}}'
@@ -74,7 +75,7 @@ def mark_price(
 def force_order(
     at_ms: int, engine_ms: int, symbol: str, side: str, quantity: str, prices: tuple[str, str], symbol_type: int = 1
 ) -> str:
-    """A liquidation; `prices` are the order's and the average. The captures of 2026-10 have `ps` and `st` inside `o`."""
+    """A liquidation; `prices` are the order's and the average. Captures of 2026-10 have `ps` and `st` inside `o`."""
     pair = symbol.partition("_")[0]
     return (
         f'{{"e":"forceOrder","E":{at_ms},"o":{{"s":"{symbol}","S":"{side}","o":"LIMIT","f":"IOC","q":"{quantity}",'

@@ -25,7 +25,7 @@ examples:
 while it runs (JSON over HTTP on the http address):
   GET  /control/state                     connections, streams, the replay's state
   GET  /control/sent?market=um            streams with their counts of frames
-  GET  /control/sent/um/btcusdt@aggTrade  24 bytes a frame: <q sent_ns, 8s blake2b-8 of the payload, u4 deliveries, u4 flags
+  GET  /control/sent/um/btcusdt@aggTrade  24 bytes a frame, see README.md
   POST /control/fault                     {"kind":"cut","how":"rst"}: see README.md for all faults
   POST /control/replay/start              begins a replay that waits
 
@@ -75,9 +75,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     where.add_argument("--um-ws-port", type=int, default=9443, metavar="PORT")
     where.add_argument("--spot-ws-port", type=int, default=9444, metavar="PORT")
     where.add_argument("--http-port", type=int, default=9080, metavar="PORT", help="REST of both markets and /control")
-    where.add_argument(
-        "--tls-cert", type=Path, metavar="FILE", help="PEM; with --tls-key the WebSocket ports speak TLS (wss)"
-    )
+    where.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM; with --tls-key both are wss")
     where.add_argument("--tls-key", type=Path, metavar="FILE")
     made = parser.add_argument_group("what it generates")
     which = made.add_mutually_exclusive_group()

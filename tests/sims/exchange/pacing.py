@@ -1,4 +1,4 @@
-"""Drives the generator: each symbol has its place in the slot of 100 ms, so frames come evenly and never all at once."""
+"""Drives the generator: each symbol has its place in the slot of 100 ms, so frames come evenly, never all at once."""
 
 import asyncio
 import heapq
@@ -99,7 +99,7 @@ class Generator:
                 at, number, slot = due[0]
                 slot()
                 following = at + self._slot_s
-                # After a stop of the process the missed slots are not made up for: a clock that stood still sends nothing.
+                # After a stop of the process the missed slots are not made up for: who stood still sent nothing.
                 heapq.heapreplace(due, (following if following > now - 1.0 else now + self._slot_s, number, slot))
             flush()
             wait_s = due[0][0] - time.monotonic() if due else _WITHOUT_READERS_S

@@ -1,9 +1,9 @@
 """Reads recordings: the formats of the shared data files, into frames with their time, market and stream. Pure but for
 opening the file.
 
-Known lines: `<ns or us> {combined}`, `<seconds.decimals>: {combined}`, `{combined}`, a bare payload (the stream's name is
-made from `e`, `s` and what it holds), `{"market","frame"}` and `{"received_at_ns","payload"}`. REST answers, URLs and
-configuration lines are no frames and are left out. The payload's bytes are kept as they are.
+Known lines: `<ns or us> {combined}`, `<seconds.decimals>: {combined}`, `{combined}`, a bare payload (the stream's name
+is made from `e`, `s` and what it holds), `{"market","frame"}` and `{"received_at_ns","payload"}`. REST answers,
+URLs and configuration lines are no frames and are left out. The payload's bytes are kept as they are.
 """
 
 import gzip
@@ -101,9 +101,7 @@ def _frames(lines: io.BytesIO, file_market: str | None, name: str) -> Iterator[R
         if found is None:
             continue
         if market is None:
-            raise UnreadableRecordingError(
-                f"{name}: the market is not known: its name begins with neither um_ nor spot_"
-            )
+            raise UnreadableRecordingError(f"{name}: of which market? Its name begins with neither um_ nor spot_")
         stream, payload = found
         if at_ns is None:
             event = _EVENT_TIME.search(payload)

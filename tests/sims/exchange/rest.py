@@ -149,9 +149,15 @@ class Rest:
     ) -> web.Response:
         until = now_ns() // 1_000_000 + (120_000 if ban_ms is None else ban_ms)
         if status == _TEAPOT and market == "um":
-            text = f"Way too many requests; IP({request.remote}) banned until {until}. Please use the websocket for live updates to avoid bans."
+            text = (
+                f"Way too many requests; IP({request.remote}) banned until {until}. "
+                "Please use the websocket for live updates to avoid bans."
+            )
         elif status == _TEAPOT:
-            text = f"Way too much request weight used; IP banned until {until}. Please use WebSocket Streams for live updates to avoid bans."
+            text = (
+                f"Way too much request weight used; IP banned until {until}. "
+                "Please use WebSocket Streams for live updates to avoid bans."
+            )
         elif market == "um":
             text = (
                 f"Too many requests; current limit of IP({request.remote}) is {_LIMITS[market]} requests per minute. "

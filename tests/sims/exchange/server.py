@@ -149,6 +149,8 @@ class Server:
             await asyncio.sleep(max(0.02, shortest / 4))
             now = time.monotonic()
             for connection in list(self.connections.values()):
+                if connection.is_half_open or connection.is_closing:
+                    continue
                 if now - connection.opened_at >= options.max_age_s:
                     self.log(f"connection {connection.id} is {options.max_age_s:g} s old and is cut")
                     connection.close(1001, "going away")

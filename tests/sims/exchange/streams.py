@@ -103,7 +103,7 @@ class Streams:
     """All streams of both markets.
 
     Args:
-        find: Says whether the exchange has such a stream, and is told of its first subscription: the frames come from it.
+        find: Says whether the exchange has such a stream; asked at its first subscription, from when on it feeds it.
         keeps_records: Whether a sent record is kept.
     """
 

@@ -1,0 +1,275 @@
+"""Minutes are written once, whole, and in both forms, whatever happened before."""
+
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from archiver import tables
+from archiver.chains import Break
+from archiver.minutes import Job, share, write_minutes
+from archiver.sweep import sweep
+from common.files import Batch
+from common.frame import Frame, event_time_ms
+from common.locks import stripe
+from common.paths import Minute, parquet_minute, raw_minute
+from common.streams import Stream, unknown
+from tests.archive import BOOK, SPOT, TRADES, archive, archived, book_frames, book_payload, minute, stage
+from tests.small_disk import filled, small_disk
+
+RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "derived"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+def test_a_minute_is_written_in_both_forms(data: Path) -> None:
+    """Every frame comes back byte for byte from the zip, and value for value from Parquet."""
+    of = minute(1)
+    frames = book_frames(of)
+    (written,) = archive(data, (of, frames))
+    assert archived(data, of) == frames
+    table = tables.read(data / parquet_minute(of))
+    assert tables.payload_values(table, BOOK) == [json.loads(frame.payload) for frame in frames]
+    assert (written.rows, written.staged_rows, written.doubled, written.changed) == (60, 60, 0, True)
+    assert written.payload_bytes == sum(len(frame.payload) for frame in frames)
+    assert written.raw_bytes == (data / raw_minute(of)).stat().st_size
+    assert written.parquet_bytes == (data / parquet_minute(of)).stat().st_size
+    assert written.last_ns == {"a-1": frames[-1].receive_ns}
+
+
+def test_redelivery_writes_nothing(data: Path) -> None:
+    """The same frames again, or a part of them, leave both files untouched."""
+    of = minute(1)
+    archive(data, (of, book_frames(of)))
+    before = [(data / path(of)).stat().st_ino for path in (raw_minute, parquet_minute)]
+    (written,) = archive(data, (of, book_frames(of)[10:20]))
+    assert (written.changed, written.doubled, written.rows) == (False, 10, 60)
+    assert [(data / path(of)).stat().st_ino for path in (raw_minute, parquet_minute)] == before
+
+
+def test_parts_give_the_same_bytes_as_the_whole(data: Path, tmp_path: Path) -> None:
+    """A minute that was written in parts, out of order, is the same two files."""
+    of = minute(1)
+    frames = book_frames(of)
+    for part in (frames[30:], frames[:10], frames[10:30]):
+        archive(data, (of, part))
+    other = tmp_path / "other" / "data"
+    archive(other, (of, frames))
+    for path in (raw_minute, parquet_minute):
+        assert (data / path(of)).read_bytes() == (other / path(of)).read_bytes()
+
+
+def test_two_collectors_give_each_frame_once(data: Path) -> None:
+    """The earlier copy of each is kept; what only one of them has is kept too."""
+    of = minute(1)
+    first, second = book_frames(of, step=2), book_frames(of, connection="b-1", late_ns=5)
+    (written,) = archive(data, (of, second), (of, first))
+    assert (written.rows, written.doubled) == (60, 30)
+    assert [frame.connection for frame in archived(data, of)] == ["a-1", "b-1"] * 30
+    assert written.last_ns == {"a-1": first[-1].receive_ns, "b-1": second[-1].receive_ns}
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("number", [1, 1439])
+def test_a_copy_across_the_border_is_kept_once(data: Path, together: bool, number: int) -> None:
+    """Spot frames are filed by receive time: a copy may fall into the next minute, or the next day."""
+    left, right = minute(number, SPOT), minute(number + 1, SPOT)
+    payload = b'{"lastUpdateId":7,"bids":[["1.10","2.0"]],"asks":[["1.20","2.0"]]}'
+    early, late = Frame(left.end_ns - 5, "a-1", 1, payload), Frame(right.start_ns + 5, "b-1", 1, payload)
+    after = Frame(right.start_ns + 9, "b-1", 2, payload.replace(b"7", b"8"))
+    if together:
+        archive(data, (left, [early]), (right, [late, after]))
+    else:
+        archive(data, (right, [late, after]))
+        archive(data, (left, [early]))
+    kept = [frame for of in (left, right) if (data / raw_minute(of)).exists() for frame in archived(data, of)]
+    assert sorted(frame.payload for frame in kept) == [payload, after.payload]
+
+
+def test_a_stale_parquet_file_is_made_again(data: Path) -> None:
+    """A writer killed between the two renames leaves a Parquet file of fewer frames: redelivery mends it."""
+    of = minute(1)
+    archive(data, (of, book_frames(of)[:30]))
+    stale = (data / parquet_minute(of)).read_bytes()
+    archive(data, (of, book_frames(of)))
+    (data / parquet_minute(of)).write_bytes(stale)
+    (written,) = archive(data, (of, book_frames(of)))
+    assert written.changed
+    assert tables.read(data / parquet_minute(of)).num_rows == 60
+    (data / parquet_minute(of)).unlink()
+    archive(data, (of, []))
+    assert tables.read(data / parquet_minute(of)).num_rows == 60
+
+
+def test_a_damaged_minute_is_set_aside(data: Path) -> None:
+    """It is kept under another name and reported, and the minute goes on with what came."""
+    of = minute(1)
+    archive(data, (of, book_frames(of)))
+    path = data / raw_minute(of)
+    path.write_bytes(path.read_bytes()[:200])
+    (written,) = archive(data, (of, book_frames(of)[:5]))
+    assert written.corrupt == path.with_name("00-01.zip.corrupt-1")
+    assert written.corrupt.stat().st_size == 200
+    assert archived(data, of) == book_frames(of)[:5]
+
+
+def test_frames_that_parquet_cannot_hold_stay_in_the_raw_file(data: Path) -> None:
+    """Text, broken JSON, bytes, another shape: all come back verbatim, and are counted, also after a restart."""
+    of = minute(1)
+    odd = [b"", b"hello", b'{"E":1', b"\xff\x00\n", b'1,"n":2', b'{"a":\r1}', b'["\xc0\x80"]', b"[" * 5000]
+    frames = [Frame(of.start_ns + n, "a-1", n, payload) for n, payload in enumerate(odd, 1)]
+    frames += book_frames(of, count=3, connection="b-1", late_ns=100)
+    (written,) = archive(data, (of, frames))
+    assert archived(data, of) == sorted(frames)
+    for line in (data / raw_minute(of)).parent.iterdir():
+        assert line.suffix == ".zip"
+    assert written.rejected is not None
+    assert (written.rejected.count, written.rejected.first_ns) == (len(odd), of.start_ns + 1)
+    (again,) = archive(data, (of, frames))
+    assert (again.changed, again.rejected) == (False, written.rejected)
+
+
+def test_frames_of_no_known_stream_have_no_parquet(data: Path) -> None:
+    """They are kept raw under `unknown/_`."""
+    of = minute(1, unknown("um"))
+    (written,) = archive(data, (of, [Frame(of.start_ns, "a-1", 1, b'{"e":"new"}')]))
+    assert written.parquet_bytes == 0
+    assert not (data / "parquet").exists()
+    assert archived(data, of)[0].payload == b'{"e":"new"}'
+
+
+def test_every_line_is_json_of_one_frame(data: Path) -> None:
+    """A payload that closes the line's object and opens another cannot forge a line."""
+    of = minute(1, unknown("um"))
+    forged = b'{}}\n{"t":1,"c":"x","n":1,"d":{}'
+    halves = [b'{"a":[1', b'2]}', b'1},"x":{"y":1', forged]
+    archive(data, (of, [Frame(of.start_ns, "a-1", n, payload) for n, payload in enumerate(halves, 1)]))
+    assert [frame.payload for frame in archived(data, of)] == halves
+
+
+def test_a_break_of_the_chain_is_named_within_a_connection(data: Path) -> None:
+    """Ids that no connection delivered are a break; those between two connections are their sessions' business."""
+    of = minute(1, TRADES)
+    frames = book_frames(of)
+    (written,) = archive(data, (of, frames[:20] + frames[23:]))
+    first, last = of.number * 1000, of.number * 1000 + 59
+    assert written.ids == (first, last)
+    gap = Break(first + 19, first + 23, frames[19].receive_ns, frames[23].receive_ns)
+    assert written.breaks == [gap]
+    twin = [frame._replace(connection="b-1", receive_ns=frame.receive_ns + 1) for frame in frames]
+    (healed,) = archive(data, (of, twin[21:24]))
+    assert healed.breaks == [Break(first + 19, first + 21, frames[19].receive_ns, twin[21].receive_ns)]
+    between = minute(2, TRADES)
+    frames = book_frames(between)
+    (written,) = archive(data, (between, frames[:20] + [each._replace(connection="b-1") for each in frames[30:]]))
+    assert written.breaks == []
+
+
+def test_a_bad_staged_line_is_an_error(data: Path, tmp_path: Path) -> None:
+    """Nothing is written from a stage that is damaged."""
+    of = minute(1)
+    path = stage(tmp_path / "stage", book_frames(of))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="cut off"):
+        write_minutes(data, [Job(of, (path,))])
+    assert not (data / raw_minute(of)).exists()
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    """Neither half a file nor a temporary one; once there is room, the same call writes."""
+    of = minute(1)
+    with small_disk(tmp_path / "disk", 4) as disk:
+        data = disk / "data"
+        archive(data, (of, book_frames(of)[:30]))
+        before = (data / raw_minute(of)).read_bytes()
+        job = Job(of, (stage(tmp_path / "elsewhere", book_frames(of, count=20_000)),))
+        with filled(disk), pytest.raises(OSError, match="space"):
+            write_minutes(data, [job])
+        assert (data / raw_minute(of)).read_bytes() == before
+        assert [path for path in data.rglob("*.tmp")] == []
+        (written,) = write_minutes(data, [job])
+        assert written.rows >= 20_000
+
+
+def test_leftovers_are_swept(data: Path) -> None:
+    """What a killed writer left goes; the archive and other programs' files stay."""
+    of = minute(1)
+    archive(data, (of, book_frames(of)))
+    batch = Batch()
+    batch.write(data / raw_minute(of), [b"half"])
+    batch.write(data / raw_minute(of).parent.parent / "2024-10-04.zip", [b"half"])
+    stranger = data / raw_minute(of).parent / ".other.tmp"
+    stranger.write_bytes(b"")
+    assert sweep(data) == 2
+    assert stranger.exists()
+    assert len(archived(data, of)) == 60
+
+
+def test_shares_do_not_wait_for_each_other() -> None:
+    """Two workers' jobs never want the same lock."""
+    jobs = [Job(minute(5, Stream("um", "depth20", f"S{n}")), ()) for n in range(500)]
+    shares = share(jobs, 3)
+    assert sorted(job.minute for each in shares for job in each) == sorted(job.minute for job in jobs)
+    locks = [{stripe(job.minute.stream, job.minute.day) for job in each} for each in shares]
+    assert all(a.isdisjoint(b) for a in locks for b in locks if a is not b)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["um_BTCUSDT_20240808", "spot_BTCUSDT_20240808"])
+def test_real_books_survive(data: Path, name: str) -> None:
+    """A recorded book comes back from both files, frame for frame."""
+    if not RECORDINGS.exists():
+        pytest.skip("the recordings are not beside the repository")
+    (path,) = RECORDINGS.glob(f"{name}*")
+    stream = Stream(name.split("_")[0], "depth20", "BTCUSDT")
+    parts: dict[Minute, list[Frame]] = {}
+    for n, line in enumerate(gzip.open(path), 1):
+        match = re.fullmatch(rb'(\d+) \{.*?"data":(.*)\}\n', line)
+        assert match
+        receive_ns, payload = int(match[1]), match[2]
+        event_ms = event_time_ms(payload)
+        at_ns = receive_ns if event_ms is None else event_ms * 1_000_000
+        parts.setdefault(Minute(stream, at_ns // 60_000_000_000), []).append(Frame(receive_ns, "a-1", n, payload))
+    for written in archive(data, *parts.items()):
+        frames = parts[written.minute]
+        assert archived(data, written.minute) == frames
+        values = tables.payload_values(tables.read(data / parquet_minute(written.minute)), stream)
+        assert values == [json.loads(frame.payload) for frame in frames]
+        assert written.rejected is None
+
+
+def test_two_processes_write_the_same_minute(data: Path, tmp_path: Path) -> None:
+    """Each holds the lock while it reads and replaces: neither's frames are lost."""
+    of = minute(1)
+    frames = book_frames(of)
+    children = []
+    for turn in range(4):
+        jobs = [Job(of, (stage(tmp_path / "stage", frames[n::20]),)) for n in range(turn, 20, 4)]
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                for job in jobs:
+                    write_minutes(data, [job])
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert archived(data, of) == frames
+
+
+def test_payloads_with_more_keys_stay_verbatim(data: Path) -> None:
+    """Blanks, key order and unknown keys are information, and come back."""
+    of = minute(1)
+    payload = book_payload(1, of.start_ns, extra=', "new" :  {"x":[1, 2]}')
+    archive(data, (of, [Frame(of.start_ns, "a-1", 1, payload)]))
+    assert archived(data, of)[0].payload == payload

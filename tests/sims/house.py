@@ -1,0 +1,171 @@
+"""The whole house for a test: simulated exchange, real Redis, the services as processes that can be killed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from common.streams import GROUP
+from tests.redis_server import RedisServer
+from tests.sims.exchange.client import Exchange
+
+ROOT = Path(__file__).parents[2]
+SETTLE_S = 90.0
+JUDGED_S = 8.0
+"""After so long an archiver has noticed a collector that died before it started (dead_after_s below, and a bit)."""
+
+AHEAD_S = 200
+"""An archiver whose clock is so far ahead finds every minute over, so a test need not wait for it."""
+
+
+class House:
+    """Everything that runs, in one folder.
+
+    Args:
+        folder: For data, state, Redis and logs.
+        exchange: A running simulated exchange.
+        redis: A running Redis.
+        settings: `MASERVER_*` variables without the prefix.
+        data: The data folder, where it is not `folder/data`.
+    """
+
+    def __init__(
+        self, folder: Path, exchange: Exchange, redis: RedisServer, settings: Mapping[str, object], data: Path | None = None
+    ) -> None:
+        self.folder = folder
+        self.data = data or folder / "data"
+        self.exchange = exchange
+        self.redis = redis
+        values = {
+            "REDIS_URL": redis.url,
+            "UM_WS_URL": exchange.um_ws,
+            "SPOT_WS_URL": exchange.spot_ws,
+            "DATA_DIR": self.data,
+            "STATE_DIR": folder / "state",
+            "INGEST__METRICS_PORT": 0,
+            "INGEST__BACKOFF_FIRST_S": 0.1,
+            "INGEST__BACKOFF_MAX_S": 1,
+            "ARCHIVER__METRICS_PORT": 0,
+            "ARCHIVER__GRACE_S": 1.5,
+            "ARCHIVER__LEASE_S": 2,
+            "ARCHIVER__DEAD_AFTER_S": 4,
+            "ARCHIVER__WORKERS": 1,
+            **settings,
+        }
+        self.env = {f"MASERVER_{name}": str(value) for name, value in values.items()}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, **env: object) -> None:
+        """Starts a service: `ingest`, `archiver`, or another instance of one: `archiver-2`."""
+        assert name not in self._processes
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", name.partition("-")[0]],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={**os.environ, **self.env, **{key: str(value) for key, value in env.items()}},
+            )
+
+    def process(self, name: str) -> "subprocess.Popen[bytes]":
+        return self._processes[name]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def stop(self, name: str, within_s: float = 15.0) -> int:
+        """SIGTERM; gives the exit code."""
+        process = self._processes.pop(name)
+        process.terminate()
+        try:
+            return process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+    @contextlib.contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """SIGSTOP around a step."""
+        process = self._processes[name]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def wait_for_frames(self, count: int, within_s: float = 30.0) -> None:
+        """Waits until so many entries are in Redis, over all streams."""
+        deadline = time.monotonic() + within_s
+        with self.redis.client() as client:
+            while sum(client.xinfo_stream(name)["entries-added"] for name in client.smembers("md:streams")) < count:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"fewer than {count} entries came\n{self.log('ingest')[-3000:]}")
+                time.sleep(0.1)
+
+    def settle(self) -> None:
+        """Stops collecting, and waits until an archiver has written and acknowledged everything."""
+        for name in list(self._processes):
+            code = self.stop(name)
+            assert code == 0, f"{name} ended with {code}\n{self.log(name)[-3000:]}"
+        self.start("archiver", MASERVER_CLOCK_OFFSET_S=AHEAD_S)
+        time.sleep(JUDGED_S)
+        deadline = time.monotonic() + SETTLE_S
+        while left := self.unacknowledged():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not archived: {left}\n{self.log('archiver')[-3000:]}")
+            time.sleep(0.2)
+        assert self.stop("archiver") == 0
+
+    def unacknowledged(self) -> dict[str, tuple[int, int]]:
+        """Streams with entries that are pending or not even read: (pending, lag)."""
+        left = {}
+        with self.redis.client() as client:
+            for name in client.smembers("md:streams"):
+                for group in client.xinfo_groups(name):
+                    if group["name"] == GROUP.encode():
+                        last = client.xinfo_stream(name)["last-generated-id"]
+                        pending, lag = group["pending"], int(group["last-delivered-id"] != last)
+                        if pending or lag:
+                            left[name.decode()] = pending, lag
+        return left
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+        self._processes.clear()
+
+
+@contextlib.contextmanager
+def house(
+    folder: Path,
+    *exchange_args: str,
+    redis_options: tuple[str, ...] = (),
+    redis_folder: Path | None = None,
+    data: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    **settings: object,
+) -> Iterator[House]:
+    """An exchange, a Redis and a house around them; the services are not started yet."""
+    with (
+        Exchange.started(*exchange_args, env=env) as exchange,
+        RedisServer(redis_folder or folder / "redis", *redis_options) as redis,
+    ):
+        built = House(folder, exchange, redis, settings, data)
+        if env:
+            built.env.update(env)
+        try:
+            yield built
+        finally:
+            built.close()
