@@ -77,11 +77,16 @@ def pack(minute: Minute, content: bytes, summary: Summary) -> tuple[Member, byte
     packed = packer.compress(content) + packer.flush()
     at = datetime.fromtimestamp(minute.number * 60, UTC)
     dos_time, dos_date = at.hour << 11 | at.minute << 5, at.year - 1980 << 9 | at.month << 5 | at.day
-    crc = isal_zlib.crc32(content)
+    crc = crc_of(content)
     member = Member(
         member_name(minute), _DEFLATED, dos_time, dos_date, crc, len(packed), len(content), 0, encode_summary(summary)
     )
     return member, packed
+
+
+def crc_of(content: bytes) -> int:
+    """The CRC-32 of a member's content."""
+    return int(isal_zlib.crc32(content))
 
 
 def minute_zip(member: Member, packed: bytes) -> list[bytes]:
@@ -253,7 +258,7 @@ def unpack(member: Member, packed: bytes) -> bytes:
         content = isal_zlib.decompress(packed, -15, member.content_bytes + 1) if member.method else packed
     except _IsalError as error:
         raise CorruptError(f"{member.name}: {error}") from error
-    if len(content) != member.content_bytes or isal_zlib.crc32(content) != member.crc:
+    if len(content) != member.content_bytes or crc_of(content) != member.crc:
         raise CorruptError(f"{member.name}: its content does not fit its CRC")
     return content
 

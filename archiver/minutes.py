@@ -122,21 +122,25 @@ class _Writer:
         self._remember(minute, merged.frames)
         if not merged.frames:
             return Written(minute, 0, len(came), merged.doubled, 0, False, 0, 0, 0, {}, corrupt=corrupt)
-        if not old_content and _stands(came_content, merged.frames, came):
+        if old_content and merged.frames == archived:
+            content = old_content
+        elif not old_content and _stands(came_content, merged.frames, came):
             content = came_content
         else:
             content = lines.render(merged.frames)
         changed = content != old_content
         raw_path = self._data / raw_minute(minute)
-        member, packed = members.pack(minute, content, Summary.of(merged.frames))
-        raw_bytes = raw_path.stat().st_size if not changed else 0
         if changed:
+            member, packed = members.pack(minute, content, Summary.of(merged.frames))
             raw_bytes = self._batch.write(raw_path, members.minute_zip(member, packed))
+        else:
+            raw_bytes = raw_path.stat().st_size
         side = derived.Side()
         if minute.stream.channel != UNKNOWN:
             path = self._data / parquet_minute(minute)
-            kept = None if changed else derived.fresh(path, member.crc)
-            side = kept or derived.write(self._batch.temporary(path), minute.stream, merged.frames, member.crc)
+            crc = members.crc_of(content)
+            kept = None if changed else derived.fresh(path, crc)
+            side = kept or derived.write(self._batch.temporary(path), minute.stream, merged.frames, crc)
             changed = changed or kept is None
         everything = [*archived, *came]
         chain = chains.of(minute.stream, merged.frames, everything)

@@ -55,15 +55,20 @@ def _text(name: str, key: str, meaning: str) -> Column:
 _UNITS = {"price": "quote", "quantity": "base", "quote": "quote", "rate": "fraction"}
 
 
+def _scale(group: str) -> str:
+    return f"{_UNITS[group]}/10^{group}_decimals"
+
+
 def _decimal(name: str, key: str, group: str, meaning: str, *, required: bool = True) -> tuple[Column, Column]:
     return (
         Column(name, "float64", _UNITS[group], meaning),
-        Column(f"{name}_scaled", "int64", f"{_UNITS[group]}/10^{group}_decimals", f"`{name}`, exact.", key, group, required),
+        Column(f"{name}_scaled", "int64", _scale(group), f"`{name}`, exact.", key, group, required),
     )
 
 
 def _decimals(group: str) -> Column:
-    return Column(f"{group}_decimals", "int8", "decimals", f"How many decimals the row's {group} integers have.", group=group)
+    meaning = f"How many decimals the row's {group} integers have."
+    return Column(f"{group}_decimals", "int8", "decimals", meaning, group=group)
 
 
 _RECEIVED = Column("receive_time", "time_ns", "ns", "When the frame arrived here.")
@@ -75,7 +80,10 @@ _CONNECTION = (
 _PAIR = _text("pair", "ps", "Pair (`ps`); null in frames before 2026-06.")
 _KIND = Column("symbol_type", "int8", "-", "1 USD-M, 2 COIN-M (`st`); null in frames before 2026-06.", "st")
 _EXTRA = Column(
-    "extra", "text", "JSON object", "What no other column holds: unknown keys, and known keys with an unusual text; null if none."
+    "extra",
+    "text",
+    "JSON object",
+    "What no other column holds: unknown keys, known keys with an unusual value; else null.",
 )
 
 _BEST = (
@@ -85,10 +93,10 @@ _BEST = (
     Column("best_ask_quantity", "float64", "base", "Quantity at the best ask."),
 )
 _LEVELS = (
-    Column("bid_price_gaps", "list_int64", "quote/10^price_decimals", "Price steps from each bid down to the next."),
-    Column("deeper_bid_quantities", "list_int64", "base/10^quantity_decimals", "Quantities of the bids after the best."),
-    Column("ask_price_gaps", "list_int64", "quote/10^price_decimals", "Price steps from each ask up to the next."),
-    Column("deeper_ask_quantities", "list_int64", "base/10^quantity_decimals", "Quantities of the asks after the best."),
+    Column("bid_price_gaps", "list_int64", _scale("price"), "Price steps from each bid down to the next."),
+    Column("deeper_bid_quantities", "list_int64", _scale("quantity"), "Quantities of the bids after the best."),
+    Column("ask_price_gaps", "list_int64", _scale("price"), "Price steps from each ask up to the next."),
+    Column("deeper_ask_quantities", "list_int64", _scale("quantity"), "Quantities of the asks after the best."),
     Column("price_decimals", "int8", "decimals", "How many decimals the row's price integers have."),
     Column("quantity_decimals", "int8", "decimals", "How many decimals the row's quantity integers have."),
     Column("price_text_decimals", "int8", "decimals", "How many decimals the exchange printed its prices with."),
@@ -110,7 +118,9 @@ _TRADE = (
     *_decimal("price", "p", "price", "Price."),
     *_decimal("quantity", "q", "quantity", "Quantity."),
 )
-_TAKER = Column("taker_side", "category", "-", "`buy` or `sell`: who crossed the spread (`m` true is `sell`).", "m", required=True)
+_TAKER = Column(
+    "taker_side", "category", "-", "`buy` or `sell`: who crossed the spread (`m` true is `sell`).", "m", required=True
+)
 
 _KLINE = (
     _time("open_time", "k.t", "First millisecond of the bar (`t`)."),
@@ -163,7 +173,7 @@ _BODY: dict[tuple[str, str], tuple[Column, ...]] = {
     ("um", "aggTrade"): (
         *_CONNECTION,
         *_TRADE,
-        *_decimal("normal_quantity", "nq", "quantity", "Quantity without RPI orders; null before 2025-12-31.", required=False),
+        *_decimal("normal_quantity", "nq", "quantity", "Without RPI orders; null before 2025-12-31.", required=False),
         _TAKER,
         _decimals("price"),
         _decimals("quantity"),
@@ -204,7 +214,7 @@ _BODY: dict[tuple[str, str], tuple[Column, ...]] = {
         _decimals("price"),
         _decimals("quantity"),
         _text("pair", "o.ps", "Pair (`ps` inside `o`); null in frames before 2026-06."),
-        Column("symbol_type", "int8", "-", "1 USD-M, 2 COIN-M (`st` inside `o`); null in frames before 2026-06.", "o.st"),
+        Column("symbol_type", "int8", "-", "1 USD-M, 2 COIN-M (`st` inside `o`); null before 2026-06.", "o.st"),
     ),
     ("um", "kline_1m"): (*_CONNECTION, *_KLINE),
     ("spot", "kline_1m"): (*_CONNECTION, *_KLINE),

@@ -73,20 +73,31 @@ class Logs:
         """Where a worker process sends its records; goes through the arguments of a spawned process."""
         if self._outbox is None:
             self._inbox, self._outbox = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-            threading.Thread(target=self._receive, name="worker logs", daemon=True).start()
+            self._receiving = threading.Thread(target=self._receive, args=(self._inbox,), daemon=True)
+            self._receiving.start()
         return self._outbox
 
-    def _receive(self) -> None:
-        assert self._inbox is not None
-        while data := self._inbox.recv(2 * _DATAGRAM_BYTES):
+    def _receive(self, inbox: socket.socket) -> None:
+        while data := inbox.recv(2 * _DATAGRAM_BYTES):
             self._queueing.handle(logging.makeLogRecord(pickle.loads(data)))
 
     def stop(self, patience_s: float = 2.0) -> None:
         """Writes what is queued; gives up after `patience_s` seconds: a console that nobody reads blocks for ever."""
+        if self._inbox is not None and self._outbox is not None:
+            self._inbox.shutdown(socket.SHUT_RD)  # the thread reads what is in it, and ends
+            self._receiving.join(patience_s)
+            self._inbox.close()
+            self._outbox.close()
+            self._inbox = self._outbox = None
         logging.getLogger().removeHandler(self._queueing)
-        stopping = threading.Thread(target=self._listener.stop, daemon=True)
+        stopping = threading.Thread(target=self._write_the_rest, daemon=True)
         stopping.start()
         stopping.join(patience_s)
+
+    def _write_the_rest(self) -> None:
+        self._listener.stop()
+        for handler in self._listener.handlers:
+            handler.close()
 
 
 class _Sending(_Queueing):
@@ -122,6 +133,12 @@ class _File(RotatingFileHandler):
     """A rotating file that says once when it cannot be written, and tries again with each record."""
 
     _failed = False
+    lock_file: TextIO
+    """Held as long as this process writes the file."""
+
+    def close(self) -> None:
+        super().close()
+        self.lock_file.close()
 
     def emit(self, record: logging.LogRecord) -> None:
         failed_before, self._failed = self._failed, False
@@ -150,7 +167,7 @@ def _file(name: str, folder: Path, settings: LogSettings) -> _File:
         stem = f"{stem}-{os.getpid()}"
     path = folder / f"{stem}.jsonl"
     file = _File(path, maxBytes=settings.file_bytes, backupCount=settings.files, encoding="utf-8")
-    file.held_lock = lock  # type: ignore[attr-defined]
+    file.lock_file = lock
     file.setFormatter(JsonFormatter(name))
     return file
 

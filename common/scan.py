@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, cast
 
 import polars as pl
 
@@ -19,7 +20,7 @@ from common.paths import Minute, day_of, folder, parquet_day, parquet_minute
 from common.streams import Stream
 
 Instant = datetime | date | str
-"""A time in UTC (one without a zone is taken as UTC); a date is its midnight; a text is ISO-8601, as `2026-11-21T03:27`."""
+"""A time (without a zone: UTC); a date is its midnight; a text is ISO-8601: `2026-11-21T03:27`."""
 
 DECIMAL = pl.Decimal(38, 12)
 
@@ -56,7 +57,7 @@ def scan(
         market: `um` or `spot`.
         channel: For example `depth20`; its columns are in docs/parquet.md.
         symbol: For example `BTCUSDT`.
-        start: The first instant: of the exchange's event time, or of the receive time where the channel has no event time.
+        start: The first instant: of the exchange's event time; of the receive time in a channel without one.
         end: The first instant that is not included.
         data_dir: The archive.
 
@@ -103,7 +104,8 @@ def _open(files: list[Path], described: pl.Schema) -> pl.LazyFrame:
 
 def _minutes(data: Path, stream: Stream, start_ns: int, end_ns: int) -> Iterator[Path]:
     """The minute files of one day that may hold rows of the interval."""
-    found = {path.name for path in (data / folder("parquet", stream) / day_of(start_ns).isoformat()).glob("??-??.parquet")}
+    day = data / folder("parquet", stream) / day_of(start_ns).isoformat()
+    found = {path.name for path in day.glob("??-??.parquet")}
     for number in range(start_ns // MINUTE_NS, -(-end_ns // MINUTE_NS)):
         path = data / parquet_minute(Minute(stream, number))
         if path.name in found:
@@ -182,8 +184,8 @@ def _scaled(units: pl.Expr, side: str, group: str, levels: int, as_: type[float]
     is_empty = pl.col(f"best_{side}_price").is_null() | (pl.lit(levels) < 1)
     if as_ is float:
         return pl.when(is_empty).then(empty).otherwise(units / (10.0**decimals))
-    exact = pl.when(is_empty).then(empty)
+    exact: Any = pl.when(is_empty).then(empty)
     for scale in range(13):
         unit = pl.lit(Decimal(10**scale)).cast(DECIMAL)
         exact = exact.when(decimals == scale).then(units.list.eval(pl.element().cast(DECIMAL) / unit))
-    return exact.otherwise(pl.lit(None, pl.List(number)))
+    return cast(pl.Expr, exact.otherwise(pl.lit(None, pl.List(number))))

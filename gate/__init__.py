@@ -1,1 +1,1 @@
-"""Comes with the latency gate: a process that measures the way to the exchange and opens or closes each symbol by it."""
+"""Comes with the gate: a process that measures the latency to the exchange and opens or closes each symbol by it."""

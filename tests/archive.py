@@ -22,17 +22,19 @@ def minute(number: int, stream: Stream = BOOK) -> Minute:
 
 
 def book_payload(u: int, event_ns: int, extra: str = "") -> bytes:
+    at = event_ns // 1_000_000
     text = (
-        f'{{"e":"depthUpdate","E":{event_ns // 1_000_000},"T":{event_ns // 1_000_000},"s":"BTCUSDT","U":{u},"u":{u},'
-        f'"pu":{u - 1},"b":[["61800.{u % 90 + 10}","2.890"],["61799.10","0.696"]],"a":[["61801.00","1.{u % 9}23"]]{extra}}}'
+        f'{{"e":"depthUpdate","E":{at},"T":{at},"s":"BTCUSDT","U":{u},"u":{u},"pu":{u - 1},'
+        f'"b":[["61800.{u % 90 + 10}","2.890"],["61799.10","0.696"]],"a":[["61801.00","1.{u % 9}23"]]{extra}}}'
     )
     return text.encode()
 
 
 def trade_payload(number: int, event_ns: int) -> bytes:
+    at = event_ns // 1_000_000
     text = (
-        f'{{"e":"aggTrade","E":{event_ns // 1_000_000},"s":"BTCUSDT","a":{number},"p":"61800.10","q":"0.015","f":{number},'
-        f'"l":{number},"T":{event_ns // 1_000_000},"m":true}}'
+        f'{{"e":"aggTrade","E":{at},"s":"BTCUSDT","a":{number},"p":"61800.10","q":"0.015","f":{number},"l":{number},'
+        f'"T":{at},"m":true}}'
     )
     return text.encode()
 

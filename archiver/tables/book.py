@@ -2,8 +2,8 @@
 
 A payload is cut into its header and the text of its levels. Joined, the level texts must be nothing but
 `["<digits>.<digits>","<digits>.<digits>"]` (compared without their digits); then one pass parses all their numbers.
-A side becomes its best price and quantity, the gaps from price to price (they repeat from frame to frame and so compress
-well) and the other quantities.
+A side becomes its best price and quantity, the gaps from price to price (they repeat from frame to frame and so
+compress well) and the other quantities.
 The scale of a minute is the coarsest that holds all its numbers; `*_text_decimals` remember the zeros that were cut.
 """
 
@@ -86,8 +86,8 @@ def _book(
 def encode_fast(header: Header, frames: Sequence[Frame], keys: Keys) -> dict[str, Any] | None:
     """The columns of frames of the usual shape, with the same decimals throughout; None if one is unusual."""
     first, between = f',"{keys.bids}":[["'.encode(), f'"]],"{keys.asks}":[["'.encode()
-    heads, texts, counts = [], [], []
     skip_first, skip_between = len(first) - 2, len(between) - 2
+    heads, bid_texts, ask_texts = [], [], []
     for frame in frames:
         payload = frame.payload
         i = payload.find(first)
@@ -96,47 +96,64 @@ def encode_fast(header: Header, frames: Sequence[Frame], keys: Keys) -> dict[str
         if i < 0 or j < 0 or k < 0:
             return None
         heads.append(payload[:i] + payload[k + 3 :])
-        texts.append(payload[i + skip_first : j + 2])
-        texts.append(payload[j + skip_between : k + 2])
-        counts.append(payload.count(b"],[", i, j) + 1)
-        counts.append(payload.count(b"],[", j + 4, k) + 1)
+        bid_texts.append(payload[i + skip_first : j + 2])
+        ask_texts.append(payload[j + skip_between : k + 2])
     values = header.decode(heads)
-    parsed = _parse_levels(b",".join(texts), sum(counts)) if values is not None else None
-    if values is None or parsed is None:
+    if values is None:
         return None
-    numbers, decimals, text_decimals = parsed
-    is_bid = np.repeat(np.arange(len(counts)) % 2 == 0, counts)
-    shares = np.array(counts, np.int64).reshape(-1, 2)
-    bids, asks = numbers[is_bid], numbers[~is_bid]
-    book = _book(Side(bids[:, 0], bids[:, 1], shares[:, 0]), Side(asks[:, 0], asks[:, 1], shares[:, 1]), decimals, text_decimals)
-    return values | book if book is not None else None
-
-
-def _parse_levels(joined: bytes, levels: int) -> tuple[Integers, tuple[int, int], tuple[int, int]] | None:
-    """The numbers of `["<price>","<quantity>"],...` as (levels, 2) integers, their decimals, and those printed."""
-    marks = joined[: joined.find(b"]") + 1].translate(None, DIGITS)
-    if marks not in _MARKS or joined.translate(None, DIGITS) + b"," != (marks + b",") * levels:
-        return None
-    characters = np.frombuffer(joined, np.uint8)
-    quotes = np.flatnonzero(characters == ord('"')).reshape(levels, 2, 2)
-    starts, ends = quotes[:, :, 0] + 1, quotes[:, :, 1]
-    points = ends.copy()
-    pointed = [n for n, number in enumerate(marks.split(b",")) if b"." in number]
-    points[:, pointed] = np.flatnonzero(characters == ord(".")).reshape(levels, len(pointed))
-    parsed = parse(characters, starts.ravel(), points.ravel(), ends.ravel(), joined.translate(None, b'[]",.'))
+    parsed = _parse_levels(bid_texts + ask_texts)
     if parsed is None:
         return None
-    numbers, fraction = parsed[0].reshape(levels, 2).copy(), parsed[1].reshape(levels, 2)
-    if (fraction != fraction[0]).any():
+    prices, quantities, counts, decimals, text_decimals = parsed
+    bids, asks = counts[: len(frames)], counts[len(frames) :]
+    at = int(bids.sum())
+    book = _book(
+        Side(prices[:at], quantities[:at], bids), Side(prices[at:], quantities[at:], asks), decimals, text_decimals
+    )
+    return None if book is None else values | book
+
+
+class _Levels(NamedTuple):
+    prices: Integers
+    quantities: Integers
+    counts: Integers
+    decimals: tuple[int, int]
+    text_decimals: tuple[int, int]
+
+
+def _parse_levels(sides: list[bytes]) -> _Levels | None:
+    """The numbers of many sides, each `["<price>","<quantity>"],...`, and how many levels each side has."""
+    joined = b",".join(sides)
+    marks = joined[: joined.find(b"]") + 1].translate(None, DIGITS)
+    skeleton = joined.translate(None, DIGITS)
+    levels = (len(skeleton) + 1) // (len(marks) + 1)
+    if marks not in _MARKS or skeleton != ((marks + b",") * levels)[:-1]:
+        return None
+    characters = np.frombuffer(joined, np.uint8)
+    quotes = np.flatnonzero(characters == ord('"'))
+    borders = np.cumsum(np.fromiter(map(len, sides), np.int64, len(sides)) + 1)
+    counts = np.diff(np.searchsorted(quotes, borders) // 4, prepend=0)
+    starts, ends = quotes[0::2] + 1, quotes[1::2]
+    points = ends.copy()
+    fraction = [0, 0]
+    for n, number in enumerate(marks.split(b",")):
+        if b"." in number:
+            # each number has its one point (`marks`): if it is as far from the end as the first, all decimals are alike
+            fraction[n] = int(ends[n]) - 1 - joined.index(b".", starts[n])
+            points[n::2] -= fraction[n] + 1
+            if (characters[points[n::2]] != ord(".")).any():
+                return None
+    parsed = parse(characters, starts, points, ends, joined.translate(None, b'[]",.'))
+    if parsed is None:
         return None
     cut = [0, 0]
+    units = []
     for n in (0, 1):
-        while cut[n] < fraction[0, n] and (characters[ends[:, n] - 1 - cut[n]] == ord("0")).all():
+        while cut[n] < fraction[n] and (characters[ends[n::2] - 1 - cut[n]] == ord("0")).all():
             cut[n] += 1
-        if cut[n]:
-            numbers[:, n] //= 10 ** cut[n]
-    price, quantity = int(fraction[0, 0]), int(fraction[0, 1])
-    return numbers, (price - cut[0], quantity - cut[1]), (price, quantity)
+        units.append(parsed[0][n::2] // 10 ** cut[n])
+    decimals = fraction[0] - cut[0], fraction[1] - cut[1]
+    return _Levels(units[0], units[1], counts, decimals, (fraction[0], fraction[1]))
 
 
 def encode_slowly(header: Header, payload: bytes, keys: Keys) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -156,7 +173,8 @@ def encode_slowly(header: Header, payload: bytes, keys: Keys) -> tuple[dict[str,
     if not all(all(group.plain) for group in groups):
         for key in keys:
             header.keep(loose.extra, key, loose.raw[key])
-    (prices, price_decimals), (quantities, quantity_decimals) = (without_zeros(group.units, group.decimals) for group in groups)
+    prices, price_decimals = without_zeros(groups[0].units, groups[0].decimals)
+    quantities, quantity_decimals = without_zeros(groups[1].units, groups[1].decimals)
     if any(abs(unit) > _LARGEST for unit in (*prices, *quantities)):
         raise ValueError("a number does not fit into 64 bits")
     at = len(sides[0])
@@ -178,7 +196,8 @@ def _levels_of(row: dict[str, Any], name: str, sign: int) -> list[list[str]]:
     price_cut = 10 ** (printed[0] - row["price_decimals"])
     quantity_cut = 10 ** (printed[1] - row["quantity_decimals"])
     price = round(row[f"best_{name}_price"] * 10.0 ** row["price_decimals"])
-    quantities = [round(row[f"best_{name}_quantity"] * 10.0 ** row["quantity_decimals"]), *row[f"deeper_{name}_quantities"]]
+    best_quantity = round(row[f"best_{name}_quantity"] * 10.0 ** row["quantity_decimals"])
+    quantities = [best_quantity, *row[f"deeper_{name}_quantities"]]
     levels = []
     for gap, quantity in zip([0, *row[f"{name}_price_gaps"]], quantities, strict=True):
         price += sign * gap

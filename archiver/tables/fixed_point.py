@@ -40,11 +40,10 @@ def exact(texts: Sequence[str]) -> Exact:
     Raises:
         ValueError: One of the texts is not a finite decimal number.
     """
-    numbers = []
-    for number in texts:
-        if not _NUMBER.fullmatch(number):
-            raise ValueError(f"not a decimal number: {number!r}")
-        numbers.append(Decimal(number).as_tuple())
+    for given in texts:
+        if not _NUMBER.fullmatch(given):
+            raise ValueError(f"not a decimal number: {given!r}")
+    numbers = [Decimal(given).as_tuple() for given in texts]
     exponents = [int(number.exponent) for number in numbers]
     decimals = max([0, *(-exponent for exponent in exponents)])
     if decimals > 100:

@@ -70,9 +70,12 @@ class Header:
         return msgspec.defstruct("Payload", outer, forbid_unknown_fields=True, gc=False)
 
     def decode(self, payloads: Sequence[bytes]) -> dict[str, list[Any]] | None:
-        """The values of each key with a column, one for each payload (None where it is absent); None if one is unusual."""
+        """The values of each key with a column, None where it is absent; None instead if a payload is unusual."""
+        # a brace at each end and a line's end between: two broken payloads cannot make two whole ones together
+        if not all(payload.startswith(b"{") and payload.endswith(b"}") for payload in payloads):
+            return None
         try:
-            rows = self._payloads.decode(b"[" + b",".join(payloads) + b"]")
+            rows = self._payloads.decode(b"[" + b",\n".join(payloads) + b"]")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         if len(rows) != len(payloads):
@@ -135,9 +138,8 @@ def extra_text(extra: dict[str, Any]) -> str | None:
     """The `extra` column's JSON: each value verbatim; None if there is none."""
     if not extra:
         return None
-    members = (
-        f"{json.dumps(key, ensure_ascii=False)}:{extra_text(raw) if isinstance(raw, dict) else raw}" for key, raw in extra.items()
-    )
+    values = {key: extra_text(raw) if isinstance(raw, dict) else raw for key, raw in extra.items()}
+    members = (f"{json.dumps(key, ensure_ascii=False)}:{raw}" for key, raw in values.items())
     return "{" + ",".join(members) + "}"
 
 

@@ -30,7 +30,7 @@ def schema(stream: Stream) -> pa.Schema:
     """The schema of the stream's tables.
 
     The metadata holds `maserver.format`, `maserver.stream` (the Redis key: market, channel and symbol) and
-    `maserver.units`, a JSON list of the columns' units in their order (names would double the size of a minute's footer).
+    `maserver.units`, a JSON list of the columns' units in their order (with names it would be a tenth of a minute).
 
     Raises:
         ValueError: The channel has no Parquet.

@@ -2,8 +2,9 @@
 
 import gzip
 import json
-import os
+import multiprocessing
 import re
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,7 @@ def test_every_line_is_json_of_one_frame(data: Path) -> None:
     """A payload that closes the line's object and opens another cannot forge a line."""
     of = minute(1, unknown("um"))
     forged = b'{}}\n{"t":1,"c":"x","n":1,"d":{}'
-    halves = [b'{"a":[1', b'2]}', b'1},"x":{"y":1', forged]
+    halves = [b'{"a":[1', b"2]}", b'1},"x":{"y":1', forged]
     archive(data, (of, [Frame(of.start_ns, "a-1", n, payload) for n, payload in enumerate(halves, 1)]))
     assert [frame.payload for frame in archived(data, of)] == halves
 
@@ -194,7 +195,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
         with filled(disk), pytest.raises(OSError, match="space"):
             write_minutes(data, [job])
         assert (data / raw_minute(of)).read_bytes() == before
-        assert [path for path in data.rglob("*.tmp")] == []
+        assert list(data.rglob("*.tmp")) == []
         (written,) = write_minutes(data, [job])
         assert written.rows >= 20_000
 
@@ -231,8 +232,8 @@ def test_real_books_survive(data: Path, name: str) -> None:
     (path,) = RECORDINGS.glob(f"{name}*")
     stream = Stream(name.split("_")[0], "depth20", "BTCUSDT")
     parts: dict[Minute, list[Frame]] = {}
-    for n, line in enumerate(gzip.open(path), 1):
-        match = re.fullmatch(rb'(\d+) \{.*?"data":(.*)\}\n', line)
+    for n, line in enumerate(gzip.decompress(path.read_bytes()).splitlines(), 1):
+        match = re.fullmatch(rb'(\d+) \{.*?"data":(.*)\}', line)
         assert match
         receive_ns, payload = int(match[1]), match[2]
         event_ms = event_time_ms(payload)
@@ -250,20 +251,9 @@ def test_two_processes_write_the_same_minute(data: Path, tmp_path: Path) -> None
     """Each holds the lock while it reads and replaces: neither's frames are lost."""
     of = minute(1)
     frames = book_frames(of)
-    children = []
-    for turn in range(4):
-        jobs = [Job(of, (stage(tmp_path / "stage", frames[n::20]),)) for n in range(turn, 20, 4)]
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                for job in jobs:
-                    write_minutes(data, [job])
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    jobs = [Job(of, (stage(tmp_path / "stage", frames[n::12]),)) for n in range(12)]
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert all(pool.map(write_minutes, [data] * 12, [[job] for job in jobs]))
     assert archived(data, of) == frames
 
 

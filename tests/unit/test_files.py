@@ -62,7 +62,7 @@ def test_every_file_and_every_new_folder_is_fsynced(tmp_path: Path, monkeypatch:
     real = os.fsync
 
     def note(descriptor: int) -> None:
-        seen.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(str(tmp_path)))
+        seen.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()).removeprefix(str(tmp_path)))
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
@@ -115,9 +115,8 @@ def test_temporary_names_are_recognised(name: str, expected: bool) -> None:
 def test_the_lock_of_a_day_is_held_and_given_back(tmp_path: Path) -> None:
     """Another descriptor cannot take it meanwhile, and the lock's file stays."""
     file = tmp_path / FOLDER / f"{stripe(STREAM, DAY):02x}"
-    with locked(tmp_path, [(STREAM, DAY), (STREAM, DAY)]), file.open() as other:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locked(tmp_path, [(STREAM, DAY), (STREAM, DAY)]), file.open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with file.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -128,7 +127,7 @@ def test_locks_are_taken_in_one_order(tmp_path: Path, monkeypatch: pytest.Monkey
     real = fcntl.flock
 
     def note(descriptor: int, operation: int) -> None:
-        taken.append(int(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, 16))
+        taken.append(int(Path(f"/proc/self/fd/{descriptor}").readlink().name, 16))
         real(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", note)
