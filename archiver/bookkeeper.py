@@ -7,17 +7,20 @@ session covered is known after a restart; rows are computed from all of them ane
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from archiver.bundles import Bundled
 from archiver.coverage import Coverage, Session, by_pace, withdrawn
+from archiver.layout import minute_named
 from archiver.members import CorruptError, directory
 from archiver.minutes import Written
 from archiver.staging import Break, Said, Stage
 from common import ledger
-from common.clock import MINUTE_NS, now_ns
+from common.clock import DAY_NS, MINUTE_NS, SECOND_NS, now_ns
 from common.ledger import Row
 from common.paths import Minute, day_of, raw_minute
 from common.session import Event
@@ -103,7 +106,7 @@ class Bookkeeper:
             self._changed.add(said.stream)
         stage.said.clear()
         for broken in stage.breaks:
-            self._found.append(_upstream(broken))
+            self._broken(broken)
         stage.breaks.clear()
         for stream, before, _, missing in stage.first_after:
             if stream in self._coverage:
@@ -121,19 +124,34 @@ class Bookkeeper:
                 ledger.row(minute.stream, first_ns, last_ns, "rejected", mark=mark, frames_missing=count)
             )
         if done.corrupt is not None:
-            log.error("%s was damaged and is set aside; what it held is lost", done.corrupt)
-            self._found.append(
-                ledger.row(
-                    minute.stream, minute.start_ns, minute.end_ns, "rejected", mark=f"damaged {done.corrupt.name}",
-                    frames_missing=by_pace(minute.stream, minute.start_ns, minute.end_ns),
-                )  # fmt: skip
-            )
+            self._damaged(minute.stream, done.corrupt, minute.start_ns, minute.end_ns)
         for one in done.breaks:
-            self._found.append(
-                _upstream(
-                    Break(minute.stream, one.previous_id, one.next_id, one.previous_receive_ns, one.next_receive_ns)
-                )
+            self._broken(
+                Break(minute.stream, one.previous_id, one.next_id, one.previous_receive_ns, one.next_receive_ns)
             )
+
+    def _broken(self, broken: Break) -> None:
+        """Ids that are missing within a connection have a row, but where the collector itself says that it dropped them."""
+        coverage = self._coverage.get(broken.stream)
+        for drop in coverage.drops.values() if coverage else ():
+            if broken.last_ns <= drop.to and drop.at <= broken.next_ns:
+                return
+        self._found.append(_upstream(broken))
+
+    def bundled(self, done: Bundled) -> None:
+        """Takes what a day's bundling found."""
+        start_ns = int(datetime.combine(done.day, time(), UTC).timestamp()) * SECOND_NS
+        for path in done.corrupt:
+            found = minute_named(done.stream, done.day, path.name[:5])
+            span = (found.start_ns, found.end_ns) if found else (start_ns, start_ns + DAY_NS)
+            self._damaged(done.stream, path, *span)
+
+    def _damaged(self, stream: Stream, path: Path, from_ns: int, to_ns: int) -> None:
+        log.error("%s was damaged and is set aside; what could not be read of it is lost", path)
+        missing = by_pace(stream, from_ns, to_ns)
+        self._found.append(
+            ledger.row(stream, from_ns, to_ns, "rejected", mark=f"damaged {path.name}", frames_missing=missing)
+        )
 
     # Who is alive.
 

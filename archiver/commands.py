@@ -33,7 +33,10 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     if not data.is_dir():
-        print(f"there is no data folder {data}: nothing was recorded yet, or MASERVER_DATA_DIR names another", file=sys.stderr)
+        print(
+            f"there is no data folder {data}: nothing was recorded yet, or MASERVER_DATA_DIR names another",
+            file=sys.stderr,
+        )
         return 2
     return _status(data) if flags.command == "status" else _verify(data, flags.date)
 

@@ -112,9 +112,7 @@ class Coverage:
         missing = self.missing.get(before.connection)
         if missing is None and to_ns is not None:
             missing = by_pace(self.stream, from_ns, to_ns)
-        return ledger.row(
-            self.stream, from_ns, to_ns, before.cause, mark=_mark(before), frames_missing=missing
-        )
+        return ledger.row(self.stream, from_ns, to_ns, before.cause, mark=_mark(before), frames_missing=missing)
 
     def gap_id(self, session: Session) -> str:
         """The id of the row for the gap after a session, if there is one."""

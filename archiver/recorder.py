@@ -15,6 +15,7 @@ from archiver.bundles import bundle_day, days_to_bundle
 from archiver.minutes import Job, Written, share, write_minutes
 from archiver.shards import Shards
 from archiver.staging import Bucket, Stage
+from archiver.sweep import sweep
 from archiver.workers import Workers
 from common.clock import DAY_NS, now_ns
 from common.producer import BEATS, Backoff
@@ -30,6 +31,9 @@ TEND_S = 2.0
 CLOSE_S = 0.5
 STRAYS_S = 30.0
 BUNDLE_S = 20.0
+TIGHT = 0.9
+"""So full a Redis keeps no tail for live readers: the room is needed for what is not archived yet."""
+
 SHORT_S = 5.0
 """Between two rounds of writing in parts: memory falls only when the last round is acknowledged and trimmed."""
 
@@ -81,6 +85,7 @@ class Recorder:
         self._to_trim: set[Stream] = set()
         self._bundling: asyncio.Task[None] | None = None
         self._full_since_s: float | None = None
+        self._fault: BaseException | None = None
         self._next_s: dict[str, float] = {}
         self.counts = Counts()
 
@@ -88,6 +93,7 @@ class Recorder:
         """Records until the service stops; what is staged then stays pending in Redis."""
         backoff = Backoff()
         stopping = self._service.stopping
+        await asyncio.to_thread(sweep, self._data)
         while not stopping.is_set():
             try:
                 async with linked(self._url, name="maserver-archiver") as link:
@@ -101,15 +107,18 @@ class Recorder:
                     await asyncio.sleep(backoff.next())
             else:
                 backoff.reset()
+        self._stage.close()
+        log.info("%d minutes written since the start", self.counts.minutes)
 
     async def _record(self, link: Link) -> None:
         reader = GroupReader(link, self._service.instance, count=self._settings.read_count)
         self._books.no_judgement(time.monotonic())
         self._give_up(self._streams)
-        await self._shards.prepare(link)
         log.info("reading from redis")
         pause_s = 0.0
         while not self._service.stopping.is_set():
+            if self._fault is not None:
+                raise self._fault
             now_s = time.monotonic()
             if self._due("tend", now_s, min(TEND_S, self._settings.lease_s / 4)):
                 await self._tend(link, reader, now_s)
@@ -155,9 +164,7 @@ class Recorder:
         await self._look_at_redis(link, reader, now_s)
 
     async def _look_at_redis(self, link: Link, reader: GroupReader, now_s: float) -> None:
-        info = dict(
-            line.split(b":", 1) for line in (await link.call("INFO", "memory")).split(b"\r\n") if b":" in line
-        )
+        info = dict(line.split(b":", 1) for line in (await link.call("INFO", "memory")).split(b"\r\n") if b":" in line)
         used, most = int(info[b"used_memory"]), int(info[b"maxmemory"])
         self.counts.redis_used_bytes = used
         share = used / most if most else 0.0
@@ -171,6 +178,8 @@ class Recorder:
             if gone:
                 await link.call("HDEL", BEATS, *gone)
         self.counts.staged_bytes = self._stage.size_bytes
+        if share > TIGHT:
+            await reader.trim(self._streams, tail_s=0)
         short = share > self._settings.redis_memory_fraction or self.counts.staged_bytes > self._settings.stage_bytes
         if short and not self._writing and self._due("short", now_s, SHORT_S):
             buckets = self._stage.largest(0.75)
@@ -262,7 +271,13 @@ class Recorder:
                 work = self._write_group(group, [taken[job.minute, job.staged[0]] for job in group])
                 task = asyncio.create_task(work, name="write")
                 self._writing.add(task)
-                task.add_done_callback(self._writing.discard)
+                task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        """What a worker raised, but for a disk that is full, is a fault of ours: the loop ends with it."""
+        self._writing.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._fault = task.exception()
 
     async def _write_group(self, jobs: list[Job], buckets: list[Bucket]) -> None:
         """Writes a group of minutes, again and again until it works: its frames are nowhere else but in Redis."""
@@ -319,10 +334,10 @@ class Recorder:
             after_s = self._settings.bundle_after_s
             for stream, day in await asyncio.to_thread(days_to_bundle, self._data, now_ns(), after_s):
                 if self._shards.holds(stream) and not self._service.stopping.is_set():
-                    await self._workers.run(partial(bundle_day, self._data, stream, day))
+                    self._books.bundled(await self._workers.run(partial(bundle_day, self._data, stream, day)))
                     self.counts.bundles += 1
                     log.info("%s: the day %s is bundled", stream.key, day)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self.counts.failed_writes += 1
             log.error("cannot bundle, trying again later: %s", error)
         finally:

@@ -47,12 +47,8 @@ class Shards:
         """Whether this archiver is the one that reads the stream."""
         return shard_of(stream, self.count) in self.held
 
-    async def prepare(self, link: Link) -> None:
-        """Makes sure that the stream of shards, its group and its entries exist.
-
-        Raises:
-            ReplyError: Redis is full or cannot write, and they do not exist yet.
-        """
+    async def _prepare(self, link: Link) -> None:
+        """Makes sure that the stream of shards, its group and its entries exist."""
         for command in (
             ("XGROUP", "CREATE", KEY, OWNERS, "0", "MKSTREAM"),
             *(("XADD", KEY, f"0-{number + 1}", "shard", number) for number in range(self._wanted)),
@@ -60,22 +56,28 @@ class Shards:
             try:
                 await link.call(*command)
             except ReplyError as error:
-                there_already = error.code == "BUSYGROUP" or "equal or smaller" in str(error)
-                if not there_already and not (error.passes and await self._complete(link)):
+                if error.code != "BUSYGROUP" and "equal or smaller" not in str(error):
                     raise
 
-    async def _complete(self, link: Link) -> bool:
-        return int(await link.call("XLEN", KEY)) >= self._wanted
-
     async def tend(self, link: Link) -> None:
-        """Renews what is held, takes a fair share of what is free, gives back what is over it. Sets `held`."""
+        """Renews what is held, takes a fair share of what is free, gives back what is over it. Sets `held`.
+
+        Where Redis was full before there ever was an archiver, and so not even the stream of shards can be made, all is read
+        without a lease: somebody has to drain it, and two who read the same do no harm.
+        """
         try:
             held = await self._tend(link)
         except ReplyError as error:
-            if not error.passes:
+            if error.code != "NOGROUP" and "no such key" not in str(error) and not error.passes:
                 raise
-            log.debug("leases stay as they are, redis takes no writes: %s", error)
-            return
+            try:
+                await self._prepare(link)
+                held = await self._tend(link)
+            except ReplyError as refusal:
+                if not refusal.passes:
+                    raise
+                log.debug("redis takes no writes: %s", refusal)
+                held = self.held or frozenset(range(self.count))
         if held != self.held:
             log.info("shards held: %s", sorted(held))
         self.held = held
@@ -83,7 +85,10 @@ class Shards:
     async def _tend(self, link: Link) -> frozenset[int]:
         me = self._consumer.encode()
         length, consumers, leases = await self._look(link)
-        self.count = max(int(length), 1)
+        if length < self._wanted:
+            await self._prepare(link)
+            length = self._wanted
+        self.count = length
         alive = {name for name, idle_ms in consumers if idle_ms < self._lease_ms} - {FREE.encode()} | {me}
         fair = -(-self.count // len(alive))
         mine = [entry for entry, owner, _, _ in leases if owner == me]
@@ -124,7 +129,10 @@ class Shards:
 
     async def release(self, link: Link) -> None:
         """Gives everything back, so that others need not wait for the lease to run out."""
-        _, _, leases = await self._look(link)
+        try:
+            _, _, leases = await self._look(link)
+        except ReplyError:  # there never was a lease
+            return
         mine = [entry for entry, owner, _, _ in leases if owner == self._consumer.encode()]
         if mine:
             await self._give_back(link, mine)

@@ -4,7 +4,9 @@ Staging is disposable: Redis is the log, and whatever lies here is still pending
 appended to a file when there are enough; the ids of their entries wait beside them, packed for the acknowledgement.
 """
 
+import fcntl
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +90,7 @@ class Bucket:
         self.lines.clear()
 
 
-def is_over(
-    bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float, wall_ns: int, grace_s: float
-) -> bool:
+def is_over(bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float, wall_ns: int, grace_s: float) -> bool:
     """Whether a bucket's minute can be written.
 
     By the stream's own time: later event times than the minute's end and the grace have been seen. Or, where nothing follows,
@@ -125,7 +125,7 @@ class Stage:
     """All buckets of one archiver.
 
     Args:
-        folder: Its own; emptied at the start.
+        folder: Its own. Folders beside it that no living archiver holds are removed.
         grace_s: How long after a minute's end its frames may still come.
     """
 
@@ -139,9 +139,10 @@ class Stage:
         self.first_after: list[tuple[Stream, str, str, int]] = []
         """(stream, earlier connection, new connection, frames missing between them by the exchange's ids)."""
         self.foreign = 0
+        _remove_what_the_dead_left(folder.parent)
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.iterdir():
-            left.unlink()
+        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     @property
     def size_bytes(self) -> int:
@@ -237,9 +238,16 @@ class Stage:
                 del lane.chain[min(lane.chain, key=lambda name: lane.chain[name])]
         elif trade_id <= known[0]:
             return
-        elif trade_id > known[0] + 1:
+        elif trade_id > known[0] + 1 and self._alone(lane, connection, receive_ns):
             self.breaks.append(Break(lane.stream, known[0], trade_id, known[1], receive_ns))
         lane.chain[connection] = trade_id, receive_ns
+
+    @staticmethod
+    def _alone(lane: _Lane, connection: str, receive_ns: int) -> bool:
+        """Whether no other connection delivers the stream just now: it may have what this one lacks."""
+        return all(
+            name == connection or receive_ns - heard_ns > 10 * SECOND_NS for name, (_, heard_ns) in lane.chain.items()
+        )
 
     def spill(self, over_bytes: int = SPILL_BYTES) -> None:
         """Writes out the buckets that have gathered more than `over_bytes` in memory.
@@ -297,3 +305,20 @@ class Stage:
         lane = self._lanes.pop(stream, None)
         for bucket in lane.buckets.values() if lane else ():
             bucket.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Removes the folder: what is in it is still pending in Redis."""
+        shutil.rmtree(self._folder)
+        os.close(self._lock)
+
+
+def _remove_what_the_dead_left(parent: Path) -> None:
+    for lock in parent.glob("*/lock"):
+        descriptor = os.open(lock, os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(descriptor)

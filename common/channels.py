@@ -33,7 +33,9 @@ class Channel:
 
 
 _ALL = (
-    Channel("depth20", "depth20@100ms", {"um": "public", "spot": ""}, {"um": "u", "spot": "lastUpdateId"}, 0.1, ("um",)),
+    Channel(
+        "depth20", "depth20@100ms", {"um": "public", "spot": ""}, {"um": "u", "spot": "lastUpdateId"}, 0.1, ("um",)
+    ),
     Channel("aggTrade", "aggTrade", {"um": "market", "spot": ""}, {"um": "a", "spot": "a"}),
     Channel("markPrice", "markPrice@1s", {"um": "market"}, {"um": None}, 1.0),
     Channel("forceOrder", "forceOrder", {"um": "market"}, {"um": None}),

@@ -137,10 +137,10 @@ def _check_list(name: str, values: list[str]) -> None:
 
 def _check_symbol(symbol: str) -> str | None:
     if symbol.lower() == "all" or "*" in symbol:
-        return (f"{symbol!r} is no symbol; name each symbol, as in BTCUSDT")
+        return f"{symbol!r} is no symbol; name each symbol, as in BTCUSDT"
     # letters of any script: 测试USDT is a symbol of the exchange's testnet; no separators of keys and paths
     if not symbol or not all(char.isalnum() or char == "_" for char in symbol):
-        return (f"{symbol!r} is no symbol; a symbol has letters, digits and _ only, as in BTCUSDT")
+        return f"{symbol!r} is no symbol; a symbol has letters, digits and _ only, as in BTCUSDT"
     if symbol != symbol.upper():
         return f"symbol {symbol!r} is not in upper case; write {symbol.upper()}"
     return None

@@ -66,9 +66,7 @@ RECOVERABLE = frozenset({"aggTrade", "kline_1m", "markPrice"})
 """Channels whose history the exchange gives out, as trades, klines and mark price klines."""
 
 
-def row(
-    stream: Stream, from_ns: int, to_ns: int | None, cause: Cause, *, mark: str, frames_missing: int | None
-) -> Row:
+def row(stream: Stream, from_ns: int, to_ns: int | None, cause: Cause, *, mark: str, frames_missing: int | None) -> Row:
     """A first revision. `mark` is what tells this gap from any other of the stream, however its ends move."""
     return Row(
         row_id(stream, mark), 1, *stream, iso(from_ns), None if to_ns is None else iso(to_ns), cause, frames_missing,

@@ -112,6 +112,10 @@ class Producer:
             self._timer = self._loop.call_later(self._flush_s, self._seal)
         return True
 
+    def has_room(self) -> bool:
+        """Whether the hold, once it was full, takes frames again."""
+        return self.held_bytes < self._reopening_bytes
+
     def _seal(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

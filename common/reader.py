@@ -179,8 +179,9 @@ class GroupReader:
         """Deletes what everyone has acknowledged, less a tail for live readers.
 
         Below the oldest pending entry of any consumer, and below the last one delivered: never by length alone, which
-        deletes what nobody has read.
+        deletes what nobody has read. Without a tail every entry that can go does, at more cost to the server.
         """
+        how = "~" if tail_s else "="
         for part in parts(streams, 256):
             asked = b"".join(pack("XPENDING", s.key, GROUP) + pack("XINFO", "GROUPS", s.key) for s in part)
             replies = await self._link.replies(asked, 2 * len(part))
@@ -190,7 +191,7 @@ class GroupReader:
                     continue
                 below_ms = _needed_from_ms(pending, groups, int(tail_s * 1000))
                 if below_ms > 0:
-                    trims.append(pack("XTRIM", stream.key, "MINID", "~", below_ms))
+                    trims.append(pack("XTRIM", stream.key, "MINID", how, below_ms))
             raise_first(await self._link.replies(b"".join(trims), len(trims)), but=frozenset({"MISCONF"}))
 
 

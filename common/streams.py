@@ -3,6 +3,7 @@
 A stream is `md:<market>:<channel>:<SYMBOL>`; every command touches one key, so the same code runs on Redis Cluster.
 """
 
+import re
 from typing import NamedTuple
 
 from common.channels import CHANNELS, MARKETS, UNKNOWN
@@ -12,6 +13,10 @@ STREAMS_SET = "md:streams"
 
 GROUP = "archiver"
 """The consumer group of the archivers: what it has not acknowledged is never trimmed."""
+
+
+_UNSAFE = re.compile(r"[/\\\0]|^\.")
+"""A symbol is a folder's name in the archive: it must not lead out of it."""
 
 
 class Stream(NamedTuple):
@@ -39,7 +44,7 @@ class Stream(NamedTuple):
             ValueError: The name is not `md:<market>:<channel>:<SYMBOL>` with a known market and channel.
         """
         parts = key.split(":", 3)
-        if len(parts) != 4 or parts[0] != "md" or parts[1] not in MARKETS or not parts[3]:
+        if len(parts) != 4 or parts[0] != "md" or parts[1] not in MARKETS or not parts[3] or _UNSAFE.search(parts[3]):
             raise ValueError(f"not the name of a stream: {key!r}")
         if parts[2] not in CHANNELS and parts[2] != UNKNOWN:
             raise ValueError(f"unknown channel {parts[2]!r} in the name of the stream {key!r}")

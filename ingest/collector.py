@@ -9,7 +9,7 @@ from common.frame import new_connection_id
 from common.producer import Backoff, Producer
 from common.settings import IngestSettings
 from common.streams import Stream
-from ingest.connection import Connection, ConnectFailed, connect
+from ingest.connection import ConnectFailed, Connection, connect
 from ingest.lanes import Lanes
 from ingest.plan import Plan, subscriptions
 
@@ -78,9 +78,7 @@ class Collector:
 
     async def _session(self, stop: "asyncio.Task[bool]") -> None:
         await self._attempts.turn()
-        lanes = Lanes(
-            new_connection_id(), self._plan.market, self._plan.streams, self._producer, self._control
-        )
+        lanes = Lanes(new_connection_id(), self._plan.market, self._plan.streams, self._producer, self._control)
         connection = await connect(
             self._plan.url,
             lanes.message,

@@ -23,7 +23,7 @@ _REPLY_KEYS = frozenset({"result", "error", "code"})
 class Lane:
     """One stream on one connection."""
 
-    __slots__ = ("dropped", "dropped_from_ns", "dropped_to_ns", "frames", "head", "opened", "stream")
+    __slots__ = ("cause", "dropped", "dropped_from_ns", "dropped_to_ns", "frames", "head", "opened", "stream")
 
     def __init__(self, stream: Stream, connection: str) -> None:
         # XADD key * c <connection> t <receive ns> n <counter> d <payload>, up to the digits of the receive time
@@ -34,6 +34,7 @@ class Lane:
         self.dropped = 0
         self.dropped_from_ns = 0
         self.dropped_to_ns = 0
+        self.cause: session.Cause = "overflow"
 
 
 class Lanes:
@@ -85,6 +86,8 @@ class Lanes:
     def _keep(self, lane: Lane, receive_ns: int, payload: bytes) -> None:
         if not lane.opened:
             self.open(lane, receive_ns)
+        if lane.dropped and self._producer.has_room():
+            self.settle(lane)  # before the frame: a reader knows then why ids are missing
         self.counter += 1
         counter = b"%d" % self.counter
         kept = self._append(
@@ -93,13 +96,15 @@ class Lanes:
         )
         lane.frames += 1
         if not kept:
-            self.dropped += 1
-            lane.dropped += 1
-            lane.dropped_to_ns = receive_ns
-            if lane.dropped == 1:
-                lane.dropped_from_ns = receive_ns
-        elif lane.dropped:
-            self.settle(lane)
+            self._drop(lane, receive_ns)
+
+    def _drop(self, lane: Lane, receive_ns: int) -> None:
+        self.dropped += 1
+        lane.dropped += 1
+        lane.dropped_to_ns = receive_ns
+        if lane.dropped == 1:
+            lane.dropped_from_ns = receive_ns
+            lane.cause = "overflow" if self._producer.taken else "redis"
 
     def _odd(self, receive_ns: int, message: bytes) -> None:
         try:
@@ -139,12 +144,8 @@ class Lanes:
     def settle(self, lane: Lane) -> None:
         """Says how many frames were dropped, when there were any."""
         if lane.dropped:
-            cause: session.Cause = "overflow" if self._producer.taken else "redis"
-            self._say(
-                lane,
-                lane.dropped_to_ns,
-                session.Dropped(lane.dropped_from_ns, lane.dropped_to_ns, lane.dropped, cause),
-            )
+            event = session.Dropped(lane.dropped_from_ns, lane.dropped_to_ns, lane.dropped, lane.cause)
+            self._say(lane, lane.dropped_to_ns, event)
             lane.dropped = 0
 
     def _say(self, lane: Lane, at_ns: int, event: Event) -> None:

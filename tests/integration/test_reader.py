@@ -55,7 +55,13 @@ def test_what_a_dead_reader_had_is_pending(server: RedisServer) -> None:
         async with reading(server, "first") as reader:
             assert len((await poll(reader))[STREAMS[0]]) == 5
         async with reading(server, "second", count=2) as reader:
-            assert [fields[1] for _, fields in await claim(reader, STREAMS[0]) if fields] == [b"0", b"1", b"2", b"3", b"4"]
+            assert [fields[1] for _, fields in await claim(reader, STREAMS[0]) if fields] == [
+                b"0",
+                b"1",
+                b"2",
+                b"3",
+                b"4",
+            ]
             assert await poll(reader) == {}
             assert await reader.strays(STREAMS) == STREAMS[1:]
 

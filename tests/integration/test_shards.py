@@ -32,10 +32,8 @@ def test_two_share_fairly_and_one_inherits(tmp_path: Path) -> None:
     async def main(server: RedisServer) -> None:
         async with linked(server.url, name="test") as link:
             first, second = shards("first"), shards("second")
-            await first.prepare(link)
             await settled(link, first)
             assert first.held == frozenset(range(8))
-            await second.prepare(link)
             await settled(link, first, second)
             assert len(first.held) == len(second.held) == 4
             await settled(link, second)
@@ -53,7 +51,6 @@ def test_a_release_needs_no_waiting(tmp_path: Path) -> None:
     async def main(server: RedisServer) -> None:
         async with linked(server.url, name="test") as link:
             first, second = shards("first", 60), shards("second", 60)
-            await first.prepare(link)
             await first.tend(link)
             await second.tend(link)
             await first.release(link)
@@ -70,12 +67,10 @@ def test_a_full_redis_still_hands_over(tmp_path: Path) -> None:
     async def main(server: RedisServer) -> None:
         async with linked(server.url, name="test") as link:
             dead = shards("dead")
-            await dead.prepare(link)
             await dead.tend(link)
             with server.client() as client:
                 client.config_set("maxmemory", 1)
             heir = shards("heir")
-            await heir.prepare(link)
             await asyncio.sleep(0.6)
             await settled(link, heir)
 

@@ -34,7 +34,12 @@ class House:
     """
 
     def __init__(
-        self, folder: Path, exchange: Exchange, redis: RedisServer, settings: Mapping[str, object], data: Path | None = None
+        self,
+        folder: Path,
+        exchange: Exchange,
+        redis: RedisServer,
+        settings: Mapping[str, object],
+        data: Path | None = None,
     ) -> None:
         self.folder = folder
         self.data = data or folder / "data"
@@ -117,7 +122,8 @@ class House:
         for name in list(self._processes):
             code = self.stop(name)
             assert code == 0, f"{name} ended with {code}\n{self.log(name)[-3000:]}"
-        self.start("archiver", MASERVER_CLOCK_OFFSET_S=AHEAD_S)
+        offset_s = float(self.env.get("MASERVER_CLOCK_OFFSET_S", 0))
+        self.start("archiver", MASERVER_CLOCK_OFFSET_S=offset_s + AHEAD_S)
         time.sleep(JUDGED_S)
         deadline = time.monotonic() + SETTLE_S
         while left := self.unacknowledged():

@@ -1,6 +1,7 @@
 """Several archivers, and clocks that lie."""
 
 import json
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from common.clock import DAY_NS, MINUTE_NS, now_ns
 from common.streams import Stream
 from tests.sims.accounting import account, lines
-from tests.sims.house import house
+from tests.sims.house import House, house
 
 CHANNELS = "depth20,aggTrade,markPrice,bookTicker"
 
@@ -22,7 +23,9 @@ def test_two_archivers_share_and_inherit(tmp_path: Path) -> None:
         built.start("archiver-2")
         built.wait_for_frames(500)
         time.sleep(8)
-        held = [line for line in (built.log("archiver") + built.log("archiver-2")).splitlines() if "shards held" in line]
+        held = [
+            line for line in (built.log("archiver") + built.log("archiver-2")).splitlines() if "shards held" in line
+        ]
         assert any("[0, 1" not in line and line.count(",") > 3 for line in held)
         with built.paused("archiver"):
             time.sleep(8)
@@ -59,7 +62,9 @@ def test_days_off_the_year_2100_and_steps_rewrite_no_file_per_batch(tmp_path: Pa
         found = lines(built.data, stream)
         assert Counter(line.counter for line in found) == Counter(range(1, 3001))
         minutes = {line.receive_ns // MINUTE_NS for line in found}
-        files = list((built.data / "raw").rglob("*.zip"))
-        assert len(minutes) - 1 <= len(files) <= len(minutes) + 1
-        written = [int(text.split(" minutes")[0]) for text in built.log("archiver").split("wrote ")[1:]]
-        assert sum(written) <= 3 * len(files)
+        assert written_minutes(built) <= 3 * len(minutes)
+
+
+def written_minutes(built: House) -> int:
+    """How many times a minute was written, parts and late ones included, by both archivers of the test."""
+    return sum(int(match[1]) for match in re.finditer(r"(\d+) minutes written since the start", built.log("archiver")))

@@ -1,8 +1,9 @@
-"""Disks and memory run full: nothing is lost that fits in hand, what is dropped is in the ledger, and it goes on by itself."""
+"""Disks and memory run full: what fits in hand is kept, what is dropped is in the ledger, and it goes on by itself."""
 
 import contextlib
 import time
 from pathlib import Path
+from typing import Any
 
 import redis as redis_py
 
@@ -11,7 +12,7 @@ from tests.sims.house import House, house
 from tests.small_disk import filled, small_disk
 
 CHANNELS = "depth20,aggTrade,markPrice"
-PARTS = {"ARCHIVER__STAGE_BYTES": 100_000}
+PARTS: dict[str, Any] = {"ARCHIVER__STAGE_BYTES": 100_000}
 
 
 def recording(built: House) -> None:
@@ -29,7 +30,10 @@ def nothing_lost(built: House) -> None:
 
 def test_a_full_data_disk_waits_in_redis(tmp_path: Path) -> None:
     """While the data disk is full frames wait in Redis; with space again they are written, by themselves."""
-    with small_disk(tmp_path / "disk", 24) as disk, house(tmp_path, data=disk / "data", CHANNELS=CHANNELS, **PARTS) as built:
+    with (
+        small_disk(tmp_path / "disk", 24) as disk,
+        house(tmp_path, data=disk / "data", CHANNELS=CHANNELS, **PARTS) as built,
+    ):
         recording(built)
         time.sleep(6)
         with filled(disk):
@@ -40,7 +44,7 @@ def test_a_full_data_disk_waits_in_redis(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_under_everything_goes_on_by_itself(tmp_path: Path) -> None:
-    """Data, staging and Redis's own log on one full disk: the collector holds what Redis refuses, and all is archived."""
+    """Data, staging and Redis's own log on one full disk: the collector holds what Redis refuses; all is archived."""
     with small_disk(tmp_path / "disk", 48) as disk:
         folder = disk / "house"
         folder.mkdir()
@@ -69,13 +73,14 @@ def test_redis_log_disk_full_is_read_without_taking(tmp_path: Path) -> None:
 
 
 def test_redis_at_maxmemory_is_drained(tmp_path: Path) -> None:
-    """At maxmemory the collector holds what is refused, and the archiver writes minutes in parts until there is room."""
-    with house(tmp_path, CHANNELS=CHANNELS) as built:
+    """At maxmemory the collector holds what is refused, and the archiver writes in parts until there is room."""
+    symbols = ",".join(f"S{number}USDT" for number in range(30))
+    with house(tmp_path, "--symbols", symbols, SYMBOLS=symbols, CHANNELS="depth20") as built:
         built.start("ingest")
-        built.wait_for_frames(100)
+        built.wait_for_frames(1000)
         with built.redis.client() as client:
-            client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
-            time.sleep(10)
+            client.config_set("maxmemory", client.info("memory")["used_memory"] + 3_000_000)
+            time.sleep(15)
             with contextlib.suppress(redis_py.ResponseError):
                 client.set("one more", "x")
             assert "OOM" in built.log("ingest")
@@ -88,8 +93,8 @@ def test_redis_at_maxmemory_is_drained(tmp_path: Path) -> None:
 
 
 def test_what_the_hold_cannot_keep_is_in_the_ledger(tmp_path: Path) -> None:
-    """Redis away for longer than the hold lasts: what was dropped has rows with the cause `redis` and the right count."""
-    with house(tmp_path, CHANNELS=CHANNELS, INGEST__HOLD_BYTES=200_000) as built:
+    """Redis away for longer than the hold lasts: what was dropped has rows, cause `redis`, with the right count."""
+    with house(tmp_path, CHANNELS=CHANNELS, INGEST__HOLD_BYTES=200_000, INGEST__BATCH_BYTES=20_000) as built:
         recording(built)
         built.redis.stop()
         time.sleep(15)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.sims.accounting import account
 from tests.sims.house import House, house
 
 CHANNELS = "depth20,aggTrade,markPrice,forceOrder,bookTicker"
-PARTS = {"ARCHIVER__STAGE_BYTES": 100_000}
+PARTS: dict[str, Any] = {"ARCHIVER__STAGE_BYTES": 100_000}
 """Minutes are written in parts all the time, so that a kill finds the archiver at work."""
 
 SEED = int(os.environ.get("MASERVER_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)

@@ -1,0 +1,292 @@
+"""One run of a chain: the house's or the naive one, at 5,000 frames/s or in flood, from the exchange to its files.
+
+Before what counts, a few seconds warm everything up (imports, the archiver's workers). What counts begins at the beginning of a minute,
+because the exchange's clock and the services' are moved so that one begins then. Redis's and the archiver's CPU counts until all is
+written; ingest's while frames come.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from common.streams import Stream
+from tests.bench.naive import GROUP, STREAM
+from tests.bench.probe import Probe
+from tests.bench.processes import Peak, Watcher, cpu_s
+from tests.redis_server import RedisServer
+from tests.sims.exchange.client import Exchange
+from tests.sims.exchange.symbols import default_symbols
+from tests.sims.house import AHEAD_S, ROOT, House
+
+SYMBOLS = 500
+PROBED = 16
+WARM_S = 4.0
+LEAD_S = 20.0
+"""The minute that counts begins so long after the exchange's start."""
+
+GRACE_S = 2.0
+PROBE_AFTER = 0.6
+"""The probe looks in the last part of the time: the end of the minute, when files are written, is in it."""
+
+
+@dataclass
+class Run:
+    """What one run gave.
+
+    Attributes:
+        cpu_s: Process to CPU seconds per million frames.
+        frames_s: Frames a second that came into Redis.
+        latencies_ms: Send to Redis, sorted; none in flood.
+        memory: Process to its peak.
+        redis_bytes: Redis memory a frame, pending entry included where there is one.
+        payload_bytes: Mean payload.
+        files: Where the minute files are.
+        minute: The name of the first minute that counts, `HH-MM`.
+    """
+
+    chain: str
+    mode: str
+    frames: int
+    seconds: float
+    cpu_s: dict[str, float]
+    latencies_ms: list[float]
+    memory: dict[str, Peak]
+    redis_bytes: float
+    payload_bytes: float
+    files: Path
+    minute: str
+    notes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total_cpu_s(self) -> float:
+        return sum(self.cpu_s.values())
+
+    @property
+    def frames_s(self) -> float:
+        return self.frames / self.seconds
+
+
+class Chain(Protocol):
+    """What a run asks of a chain."""
+
+    name: str
+    keys: list[str]
+
+    def start_archiver(self) -> int: ...
+    def start_ingest(self) -> int: ...
+    def stop_ingest(self) -> None: ...
+    def is_written(self) -> bool: ...
+    def frames(self) -> int: ...
+    def stop(self) -> None: ...
+
+
+def symbols() -> list[str]:
+    return default_symbols(SYMBOLS)
+
+
+class HouseChain:
+    """The services, as they run for a user; but the archiver's clock is ahead, so that it writes when nothing more comes."""
+
+    name = "house"
+
+    def __init__(self, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], offset_s: float) -> None:
+        self.files = folder / "data"
+        self._redis = redis
+        self._archiver_offset_s = offset_s + AHEAD_S
+        names = symbols()
+        self._house = House(
+            folder,
+            exchange,
+            redis,
+            {
+                "MARKETS": "um",
+                "CHANNELS": "depth20",
+                "SYMBOLS": ",".join(names),
+                "ARCHIVER__GRACE_S": GRACE_S,
+                "ARCHIVER__WORKERS": 2,
+                "ARCHIVER__LEASE_S": 10,
+                "ARCHIVER__DEAD_AFTER_S": 15,
+            },
+        )
+        self._house.env.update(env)
+        self.keys = [Stream("um", "depth20", name).key for name in names]
+
+    def start_archiver(self) -> int:
+        self._house.start("archiver", MASERVER_CLOCK_OFFSET_S=self._archiver_offset_s)
+        return self._house.process("archiver").pid
+
+    def start_ingest(self) -> int:
+        self._house.start("ingest")
+        return self._house.process("ingest").pid
+
+    def stop_ingest(self) -> None:
+        self._house.stop("ingest", 60)
+
+    def is_written(self) -> bool:
+        return not self._house.unacknowledged()
+
+    def frames(self) -> int:
+        with self._redis.client() as client, client.pipeline(transaction=False) as pipeline:
+            for key in self.keys:
+                pipeline.execute_command("XINFO", "STREAM", key)
+            return sum(reply["entries-added"] for reply in pipeline.execute(raise_on_error=False) if isinstance(reply, dict))
+
+    def stop(self) -> None:
+        self._house.stop("archiver", 60)
+
+
+class NaiveChain:
+    """`tests.bench.naive` as two processes."""
+
+    name = "naive"
+    keys = (STREAM,)
+
+    def __init__(self, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], offset_s: float) -> None:
+        import os
+
+        self.files = folder / "files"
+        self._exchange = exchange
+        self._redis = redis
+        self._env = {**os.environ, **env}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def _start(self, name: str, *args: str) -> int:
+        command = [sys.executable, "-m", "tests.bench.naive", name, *args]
+        self._processes[name] = subprocess.Popen(command, cwd=ROOT, env=self._env)
+        return self._processes[name].pid
+
+    def _end(self, name: str) -> None:
+        process = self._processes.pop(name)
+        process.terminate()
+        process.wait(30)
+
+    def start_archiver(self) -> int:
+        return self._start("archiver", self._redis.url, str(self.files))
+
+    def start_ingest(self) -> int:
+        return self._start("ingest", self._exchange.um_ws, self._redis.url, ",".join(symbols()))
+
+    def stop_ingest(self) -> None:
+        self._end("ingest")
+
+    def is_written(self) -> bool:
+        with self._redis.client() as client:
+            group = client.xinfo_groups(STREAM)[0]
+            last = client.xinfo_stream(STREAM)["last-generated-id"]
+        read = group["name"] == GROUP.encode() and not group["pending"] and group["last-delivered-id"] == last
+        return read and not any(self.files.rglob("*.jsonl"))
+
+    def frames(self) -> int:
+        with self._redis.client() as client:
+            return int(client.xinfo_stream(STREAM)["entries-added"]) if client.exists(STREAM) else 0
+
+    def stop(self) -> None:
+        for name in list(self._processes):
+            self._end(name)
+
+
+CHAINS = {"house": HouseChain, "naive": NaiveChain}
+
+
+@contextmanager
+def _stage(name: str, mode: str, folder: Path, tls: dict[str, Path]) -> Iterator[tuple[Chain, Exchange, RedisServer, float]]:
+    begins_s = time.time() + LEAD_S
+    offset_s = -begins_s % 60
+    env = {"MASERVER_CLOCK_OFFSET_S": f"{offset_s:.6f}", "SSL_CERT_FILE": str(tls["ca"])}
+    args = ["--symbol-count", str(SYMBOLS), "--tls-cert", str(tls["cert"]), "--tls-key", str(tls["key"])]
+    if mode == "flood":
+        args += ["--flood", "--no-record"]
+    with Exchange.started(*args, env=env) as exchange, RedisServer(folder / "redis") as redis:
+        chain = CHAINS[name](folder, exchange, redis, env, offset_s)
+        try:
+            yield chain, exchange, redis, offset_s
+        finally:
+            chain.stop()
+
+
+def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path], say: Callable[[str], None]) -> Run:
+    """Runs a chain once.
+
+    Args:
+        name: `house` or `naive`.
+        mode: `paced` (5,000 frames/s) or `flood`.
+        seconds: How long frames come.
+        folder: For everything that is written.
+        tls: `ca`, `cert` and `key`.
+        say: Gets what is being done.
+    """
+    folder.mkdir(parents=True)
+    started_s = time.time()
+    with _stage(name, mode, folder, tls) as (chain, exchange, redis, offset_s):
+        archiver = chain.start_archiver()
+        say("warming up")
+        chain.start_ingest()
+        _wait(lambda: chain.frames() > 0)
+        time.sleep(WARM_S if mode == "paced" else 1.0)
+        chain.stop_ingest()
+        _wait(chain.is_written)
+        time.sleep(max(0.0, started_s + LEAD_S - 1.0 - time.time()))
+        with redis.client() as client:
+            used_before = client.info("memory")["used_memory"]
+        before = {"redis": cpu_s(redis.process.pid), "archiver": cpu_s(archiver)}
+        frames_before = chain.frames()
+        ingest = chain.start_ingest()
+        _wait(lambda: chain.frames() - frames_before > SYMBOLS)
+        time.sleep(2.0)  # every connection is subscribed
+        minute = time.strftime("%H-%M", time.gmtime(time.time() + offset_s))
+        pids = {"ingest": ingest, "redis": redis.process.pid, "archiver": archiver}
+        with Watcher(pids) as watcher:
+            ingest_before, began_s, ingest_frames = cpu_s(ingest), time.monotonic(), chain.frames()
+            say("measuring")
+            time.sleep(seconds * PROBE_AFTER)
+            latencies: list[float] = []
+            rest_s = seconds * (1 - PROBE_AFTER)
+            if mode == "paced":
+                probed = symbols()[:: SYMBOLS // PROBED]
+                keys = [key for key in chain.keys if key == STREAM or key.rpartition(":")[2] in probed]
+                with Probe(redis.port, keys, probed, int(offset_s * 1e9)) as probe:
+                    time.sleep(rest_s)
+                latencies = probe.latencies_ms(exchange)
+            else:
+                time.sleep(rest_s)
+            came = chain.frames() - ingest_frames
+            ingest_cpu_s, took_s = cpu_s(ingest) - ingest_before, time.monotonic() - began_s
+            with redis.client() as client:
+                used_bytes = client.info("memory")["used_memory"] - used_before
+                kept = sum(client.xlen(key) for key in chain.keys)
+                sample = [fields[b"d"] for _, fields in client.xrevrange(chain.keys[0], count=200) if b"d" in fields]
+            chain.stop_ingest()
+            say("waiting until all is written")
+            _wait(chain.is_written)
+        frames = chain.frames() - frames_before
+        millions = frames / 1e6
+        return Run(
+            chain=name,
+            mode=mode,
+            frames=came,
+            seconds=took_s,
+            cpu_s={
+                "ingest": ingest_cpu_s / (came / 1e6),
+                "redis": (cpu_s(redis.process.pid) - before["redis"]) / millions,
+                "archiver": (cpu_s(archiver) - before["archiver"]) / millions,
+            },
+            latencies_ms=latencies,
+            memory=watcher.peaks,
+            redis_bytes=used_bytes / kept if kept else 0.0,
+            payload_bytes=sum(map(len, sample)) / len(sample) if sample else 0.0,
+            files=chain.files,
+            minute=minute,
+        )
+
+
+def _wait(condition: Callable[[], bool], within_s: float = 300.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the chain did not get there")
+        time.sleep(0.5)

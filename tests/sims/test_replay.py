@@ -1,0 +1,129 @@
+"""The whole way with real recordings: what the exchange once sent is archived as it was, and its Parquet says the same."""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archiver import tables
+from common.clock import DAY_NS, SECOND_NS
+from common.paths import day_of, folder, parquet_day, raw_day
+from common.streams import Stream
+from tests.sims.accounting import account, lines, verify_holds
+from tests.sims.exchange.recording import read_all, shifted
+from tests.sims.house import House, house
+
+DATA = Path(__file__).parents[2] / "../shared/data"
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not DATA.is_dir(), reason="the recordings are not beside the repository"),
+]
+
+MIDNIGHT = (
+    DATA / "derived/um_BTCUSDT_20230404T235820Z_514s_depth20_100ms_DERIVED.txt.gz",
+    DATA / "ws/um_BTCUSDT_20230404T235820Z_100s_depth0ms_trade_bookTicker_markPrice1s.gz",
+    DATA / "ws/um_BTCUSDT_20230405T000000Z_415s_depth0ms_trade_bookTicker_markPrice1s_continuation.gz",
+)
+PRESENT = (
+    DATA / "ws/um_BTCUSDT_20261006_aggTrade_45frames.TRANSCRIBED.jsonl",
+    DATA / "ws/um_BTCUSDT_20261006_markPrice1s_30frames.TRANSCRIBED.jsonl",
+)
+BEFORE_S = 12.0
+"""So much of the recording is played before its midnight."""
+START_S = 12.0
+"""Until then the services have begun, on a busy machine too."""
+
+
+def test_a_recorded_midnight_is_archived_in_both_days(tmp_path: Path) -> None:
+    """Thirty seconds around a recorded midnight, played at the clock's midnight: every frame once, byte for byte, in
+    its day; the first day is bundled and its minutes are gone; every Parquet value is that of the JSON."""
+    frames = read_all(MIDNIGHT, (0, math.inf))
+    midnight_s = (-(-frames[0].at_ns // DAY_NS) * DAY_NS - frames[0].at_ns) / SECOND_NS
+    window = midnight_s - BEFORE_S, midnight_s + 18
+    clock_midnight_ns = (time.time_ns() // DAY_NS + 2) * DAY_NS
+    offset_s = clock_midnight_ns / SECOND_NS - (time.time() + START_S + BEFORE_S)
+    channels = {"depth20": "depth20@100ms", "bookTicker": "bookTicker", "markPrice": "markPrice@1s"}
+    streams = {Stream("um", channel, "BTCUSDT"): f"btcusdt@{name}" for channel, name in channels.items()}
+    with house(
+        tmp_path, *replay(MIDNIGHT, window), env={"MASERVER_CLOCK_OFFSET_S": f"{offset_s:.3f}"},
+        SYMBOLS="BTCUSDT", CHANNELS=",".join(channels), ARCHIVER__BUNDLE_AFTER_S=1,
+    ) as built:  # fmt: skip
+        built.start("ingest")
+        built.start("archiver")
+        until(lambda: built.exchange.state()["replay"]["subscribed"] == len(channels), built)
+        time.sleep(max(0.0, clock_midnight_ns / SECOND_NS - offset_s - BEFORE_S - time.time()))
+        built.exchange.start_replay()
+        before, after = day_of(clock_midnight_ns - 1), day_of(clock_midnight_ns)
+        bundles = [built.data / raw_day(stream, before) for stream in streams]
+        until(lambda: built.exchange.state()["replay"]["state"] == "done", built)
+        until(lambda: all(bundle.exists() for bundle in bundles), built)
+        built.settle()
+        compare(built, streams, MIDNIGHT, window)
+        for stream in streams:
+            for kind, bundle in (("raw", raw_day(stream, before)), ("parquet", parquet_day(stream, before))):
+                days = sorted(path.name for path in (built.data / folder(kind, stream)).iterdir())
+                assert days == [bundle.name, after.isoformat()]
+            event_days = Counter(
+                day_of(json.loads(line.payload)["E"] * 1_000_000) for line in lines(built.data, stream)
+            )
+            assert set(event_days) == {before, after}
+
+
+def test_payloads_of_the_present_are_archived_as_they_are(tmp_path: Path) -> None:
+    """aggTrade and markPrice as the exchange sends them in 2026, with the keys `nq`, `st` and `ap`."""
+    window = 0.0, 24.0
+    streams = {
+        Stream("um", "aggTrade", "BTCUSDT"): "btcusdt@aggTrade",
+        Stream("um", "markPrice", "BTCUSDT"): "btcusdt@markPrice@1s",
+    }
+    with house(tmp_path, *replay(PRESENT, window), SYMBOLS="BTCUSDT", CHANNELS="aggTrade,markPrice") as built:
+        built.start("ingest")
+        built.start("archiver")
+        until(lambda: built.exchange.state()["replay"]["subscribed"] == len(streams), built)
+        built.exchange.start_replay()
+        until(lambda: built.exchange.state()["replay"]["state"] == "done", built)
+        built.settle()
+        compare(built, streams, PRESENT, window)
+
+
+def replay(files: tuple[Path, ...], window_s: tuple[float, float]) -> tuple[str, ...]:
+    """Arguments of an exchange that plays recordings once it is told to."""
+    never = "1000"
+    return "--replay", *map(str, files), "--replay-window", "{}:{}".format(*window_s), "--replay-wait", never
+
+
+def until(reached: Callable[[], bool], built: House, within_s: float = 70.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not reached():
+        assert time.monotonic() < deadline, built.log("ingest")[-2000:] + built.log("archiver")[-2000:]
+        time.sleep(0.1)
+
+
+def compare(built: House, streams: dict[Stream, str], files: tuple[Path, ...], window_s: tuple[float, float]) -> None:
+    """The recording itself, its times moved as the exchange moved them, against raw lines and Parquet rows."""
+    result = account(built.exchange, built.data)
+    assert (result.missing, result.doubled, result.alien, result.causes()) == ({}, {}, {}, set())
+    shift_ms = built.exchange.state()["replay"]["shift_ms"]
+    recorded = read_all(files, window_s)
+    for stream, name in streams.items():
+        sent = [shifted(frame.payload, shift_ms) for frame in recorded if frame.stream == name]
+        assert sent
+        archived = sorted(lines(built.data, stream), key=lambda line: line.counter)
+        assert [line.payload for line in archived] == sent
+        assert sorted(parquet_values(built.data, stream), key=text) == sorted(map(json.loads, sent), key=text)
+    assert verify_holds(built.data) == []
+
+
+def parquet_values(data: Path, stream: Stream) -> list[dict[str, Any]]:
+    """What all Parquet files of a stream say, as JSON values."""
+    files = sorted((data / folder("parquet", stream)).rglob("*.parquet"))
+    return [value for file in files for value in tables.payload_values(tables.read(file), stream)]
+
+
+def text(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
