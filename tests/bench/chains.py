@@ -133,7 +133,7 @@ class HouseChain:
     def frames(self) -> int:
         with self._redis.client() as client, client.pipeline(transaction=False) as pipeline:
             for key in self.keys:
-                pipeline.execute_command("XINFO", "STREAM", key)
+                pipeline.xinfo_stream(key)
             return sum(reply["entries-added"] for reply in pipeline.execute(raise_on_error=False) if isinstance(reply, dict))
 
     def stop(self) -> None:

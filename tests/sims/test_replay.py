@@ -35,7 +35,7 @@ PRESENT = (
 )
 BEFORE_S = 12.0
 """So much of the recording is played before its midnight."""
-START_S = 12.0
+START_S = 8.0
 """Until then the services have begun, on a busy machine too."""
 
 

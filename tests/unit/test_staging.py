@@ -1,0 +1,132 @@
+"""What is read waits in buckets, by minute, until the minute is over."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from archiver.staging import LATE_BUCKET_S, Bucket, Stage, is_over
+from common.clock import MINUTE_NS, SECOND_NS
+from common.frame import from_line
+from common.paths import Minute
+from common.reader import Entry
+from common.streams import Stream
+
+STREAM = Stream("um", "depth20", "BTCUSDT")
+TRADES = Stream("um", "aggTrade", "BTCUSDT")
+START_NS = 29_900_000 * MINUTE_NS
+GRACE_S = 8.0
+
+
+def entry(receive_ns: int, payload: bytes, number: int = 1, connection: bytes = b"a", kind: bytes = b"d") -> Entry:
+    fields = [b"c", connection, b"t", b"%019d" % receive_ns, b"n", b"%d" % number, kind, payload]
+    return b"%d-0" % (receive_ns // 1_000_000), fields
+
+
+def depth(receive_ns: int, event_ns: int) -> Entry:
+    return entry(receive_ns, b'{"e":"depthUpdate","E":%d}' % (event_ns // 1_000_000))
+
+
+def minutes(stage: Stage, wall_ns: int = START_NS, now_s: float = 0.0) -> list[int]:
+    return [bucket.minute.number - 29_900_000 for bucket in stage.over(now_s, wall_ns, frozenset())]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path / "one", grace_s=GRACE_S)
+
+
+def test_a_minute_is_over_when_the_stream_has_passed_it(stage: Stage) -> None:
+    """Event times past the end and the grace close a minute, whatever the wall clock says."""
+    stage.add(STREAM, [depth(START_NS, START_NS + 1)], 0.0)
+    stage.add(STREAM, [depth(START_NS + MINUTE_NS, START_NS + MINUTE_NS + 7 * SECOND_NS)], 0.0)
+    assert minutes(stage) == []
+    stage.add(STREAM, [depth(START_NS + MINUTE_NS, START_NS + MINUTE_NS + 8 * SECOND_NS)], 0.0)
+    assert minutes(stage) == [0]
+
+
+def test_implausible_event_times_move_nothing(stage: Stage) -> None:
+    """An event time more than five minutes away is filed by its receive time and closes no minute."""
+    stage.add(STREAM, [depth(START_NS, START_NS + 60 * MINUTE_NS), depth(START_NS, START_NS)], 0.0)
+    assert minutes(stage) == []
+    assert [bucket.minute.number for bucket in stage.largest(1.0)] == [29_900_000]
+
+
+def bucket(*, late: bool = False, last_s: float = 0.0) -> Bucket:
+    return Bucket(Minute(STREAM, 29_900_000), Path("none"), late, 0.0, last_s)
+
+
+@pytest.mark.parametrize(
+    ("late", "caught_up", "now_s", "wall_s", "over"),
+    [
+        (False, True, 100.0, 69, True),  # nothing followed, and the wall clock is past it
+        (False, True, 100.0, 30, False),  # it is that minute now: more will come
+        (False, False, 100.0, 3600, False),  # there is more to read
+        (False, True, 5.0, 3600, False),  # something came just now
+        (False, True, 100.0, -3600, True),  # a frame of the future: its minute is not awaited
+        (True, True, 5.0, 3600, False),  # late: gathered for a while
+        (True, False, LATE_BUCKET_S, 3600, True),
+    ],
+)
+def test_by_the_wall_clock_only_when_nothing_follows(
+    late: bool, caught_up: bool, now_s: float, wall_s: int, over: bool
+) -> None:
+    """The wall clock closes a minute that is read to its end and quiet; a late one waits, and then is closed."""
+    watermark_ns = START_NS + 10 * MINUTE_NS if late else 0
+    wall_ns = START_NS + wall_s * SECOND_NS
+    found = is_over(
+        bucket(late=late),
+        watermark_ns=watermark_ns,
+        caught_up=caught_up,
+        now_s=now_s,
+        wall_ns=wall_ns,
+        grace_s=GRACE_S,
+    )
+    assert found is over
+
+
+def test_a_bucket_holds_its_lines_and_its_ids(stage: Stage) -> None:
+    """What is staged reads back as it was, newlines and all; the ids are packed for the acknowledgement."""
+    payloads = [b'{"E":1}', b'{"a"\n:1}', b"\xff\x00"]
+    stage.add(STREAM, [entry(START_NS, payload, number) for number, payload in enumerate(payloads)], 0.0)
+    (one,) = stage.largest(1.0)
+    stage.take(one)
+    assert [from_line(line).payload for line in one.path.read_bytes().splitlines()] == payloads
+    assert one.count == 3
+    assert bytes(one.ids).count(b"\r\n") == 6
+    assert stage.largest(1.0) == []
+
+
+def test_a_foreign_entry_is_archived_as_it_is(stage: Stage) -> None:
+    """Fields that no collector writes, and an event that is none, are kept under the time that Redis gave."""
+    stage.add(STREAM, [(b"1794000000000-3", [b"hello", b"world"]), entry(START_NS, b"{}", kind=b"e")], 0.0)
+    assert stage.foreign == 2
+    stage.spill(0)
+    lines = [line for one in stage.largest(1.0) for line in one.path.read_bytes().splitlines()]
+    assert {from_line(line).connection for line in lines} == {"foreign"}
+
+
+def trade(number: int, trade_id: int, connection: bytes = b"a") -> Entry:
+    body = json.dumps({"e": "aggTrade", "E": 1, "a": trade_id, "s": "BTCUSDT"}, separators=(",", ":")).encode()
+    return entry(START_NS + number * SECOND_NS, body, number, connection)
+
+
+def test_a_jump_of_ids_is_a_break(stage: Stage) -> None:
+    """Within a connection a jump is a break; what comes again is none; where a twin delivers too nothing is said."""
+    stage.add(TRADES, [trade(1, 10), trade(2, 11), trade(3, 15), trade(2, 11), trade(4, 16)], 0.0)
+    assert [(one.last_id, one.next_id) for one in stage.breaks] == [(11, 15)]
+    stage.add(TRADES, [trade(5, 17, b"b"), trade(6, 20)], 0.0)
+    assert len(stage.breaks) == 1
+    assert stage.first_after == [(TRADES, "a", "b", 0)]
+
+
+def test_folders_of_the_dead_are_removed(tmp_path: Path) -> None:
+    """A stage removes what killed archivers left, and leaves the living alone."""
+    (tmp_path / "dead").mkdir()
+    (tmp_path / "dead" / "lock").touch()
+    first = Stage(tmp_path / "first", grace_s=1)
+    second = Stage(tmp_path / "second", grace_s=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+    first.close()
+    second.close()
+    assert list(tmp_path.iterdir()) == []
