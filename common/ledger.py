@@ -62,8 +62,8 @@ class Row(msgspec.Struct, frozen=True, rename={"from_": "from"}):
         return None if self.to is None else from_iso(self.to)
 
 
-RECOVERABLE = frozenset({"aggTrade", "kline_1m", "markPrice"})
-"""Channels whose history the exchange gives out, as trades, klines and mark price klines."""
+RECOVERABLE = frozenset({"aggTrade", "kline_1m"})
+"""Channels whose every frame can be made again from the history that the exchange gives out."""
 
 
 def row(stream: Stream, from_ns: int, to_ns: int | None, cause: Cause, *, mark: str, frames_missing: int | None) -> Row:

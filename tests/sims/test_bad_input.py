@@ -14,6 +14,7 @@ import pytest
 
 from common import ledger
 from common.clock import now_ns
+from common.producer import BEATS
 from common.streams import GROUP, STREAMS_SET, Stream, unknown
 from tests.sims.accounting import account, lines, verify_holds
 from tests.sims.house import ROOT, House, house
@@ -166,7 +167,7 @@ def test_strangers_in_redis_stop_nothing(tmp_path: Path) -> None:
             client.sadd("md:um:depth20:ADAUSDT", "a set")
             names = (b"md:um:depth20:XRPUSDT", b"md:um:depth20:ADAUSDT", b"garbage", b"md:um:nosuch:A", b"md:\xff\xfe")
             client.sadd(STREAMS_SET, *names)
-            client.hset("md:beats", "someone", "no times")
+            client.hset(BEATS, "someone", "no times")
         time.sleep(6)
         for name in SERVICES:
             assert built.process(name).poll() is None
