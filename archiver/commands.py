@@ -12,6 +12,8 @@ from rich.progress import Progress
 from common import config, ledger
 from common.config import ConfigError
 
+TABLE_WIDTH = 140
+
 COMMANDS = ("status", "verify")
 
 
@@ -67,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
 def _status(data: Path) -> int:
     from archiver import status
 
-    Console().print(status.render(status.collect(data)))
+    console = Console()
+    # a table that is cut says nothing: a narrow terminal wraps it, a pipe gets it whole
+    Console(width=max(console.width, TABLE_WIDTH)).print(status.render(status.collect(data)))
     return 0
 
 

@@ -5,12 +5,13 @@ because the exchange's clock and the services' are moved so that one begins then
 written; ingest's while frames come.
 """
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -60,7 +61,6 @@ class Run:
     payload_bytes: float
     files: Path
     minute: str
-    notes: dict[str, float] = field(default_factory=dict)
 
     @property
     def total_cpu_s(self) -> float:
@@ -74,8 +74,10 @@ class Run:
 class Chain(Protocol):
     """What a run asks of a chain."""
 
-    name: str
-    keys: list[str]
+    files: Path
+
+    @property
+    def keys(self) -> Sequence[str]: ...
 
     def start_archiver(self) -> int: ...
     def start_ingest(self) -> int: ...
@@ -92,9 +94,9 @@ def symbols() -> list[str]:
 class HouseChain:
     """The services, as they run for a user; but the archiver's clock is ahead, so that it writes when nothing more comes."""
 
-    name = "house"
-
-    def __init__(self, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], offset_s: float) -> None:
+    def __init__(
+        self, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], offset_s: float
+    ) -> None:
         self.files = folder / "data"
         self._redis = redis
         self._archiver_offset_s = offset_s + AHEAD_S
@@ -134,7 +136,9 @@ class HouseChain:
         with self._redis.client() as client, client.pipeline(transaction=False) as pipeline:
             for key in self.keys:
                 pipeline.xinfo_stream(key)
-            return sum(reply["entries-added"] for reply in pipeline.execute(raise_on_error=False) if isinstance(reply, dict))
+            return sum(
+                reply["entries-added"] for reply in pipeline.execute(raise_on_error=False) if isinstance(reply, dict)
+            )
 
     def stop(self) -> None:
         self._house.stop("archiver", 60)
@@ -143,12 +147,11 @@ class HouseChain:
 class NaiveChain:
     """`tests.bench.naive` as two processes."""
 
-    name = "naive"
     keys = (STREAM,)
 
-    def __init__(self, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], offset_s: float) -> None:
-        import os
-
+    def __init__(
+        self, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], offset_s: float
+    ) -> None:
         self.files = folder / "files"
         self._exchange = exchange
         self._redis = redis
@@ -190,11 +193,13 @@ class NaiveChain:
             self._end(name)
 
 
-CHAINS = {"house": HouseChain, "naive": NaiveChain}
+CHAINS: dict[str, type[HouseChain] | type[NaiveChain]] = {"house": HouseChain, "naive": NaiveChain}
 
 
 @contextmanager
-def _stage(name: str, mode: str, folder: Path, tls: dict[str, Path]) -> Iterator[tuple[Chain, Exchange, RedisServer, float]]:
+def _stage(
+    name: str, mode: str, folder: Path, tls: dict[str, Path]
+) -> Iterator[tuple[Chain, Exchange, RedisServer, float]]:
     begins_s = time.time() + LEAD_S
     offset_s = -begins_s % 60
     env = {"MASERVER_CLOCK_OFFSET_S": f"{offset_s:.6f}", "SSL_CERT_FILE": str(tls["ca"])}
@@ -231,8 +236,7 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
         chain.stop_ingest()
         _wait(chain.is_written)
         time.sleep(max(0.0, started_s + LEAD_S - 1.0 - time.time()))
-        with redis.client() as client:
-            used_before = client.info("memory")["used_memory"]
+        empty = _kept(chain, redis)
         before = {"redis": cpu_s(redis.process.pid), "archiver": cpu_s(archiver)}
         frames_before = chain.frames()
         ingest = chain.start_ingest()
@@ -244,6 +248,7 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
             ingest_before, began_s, ingest_frames = cpu_s(ingest), time.monotonic(), chain.frames()
             say("measuring")
             time.sleep(seconds * PROBE_AFTER)
+            redis_bytes, payload_bytes = _memory_a_frame(chain, redis, empty)
             latencies: list[float] = []
             rest_s = seconds * (1 - PROBE_AFTER)
             if mode == "paced":
@@ -256,10 +261,6 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
                 time.sleep(rest_s)
             came = chain.frames() - ingest_frames
             ingest_cpu_s, took_s = cpu_s(ingest) - ingest_before, time.monotonic() - began_s
-            with redis.client() as client:
-                used_bytes = client.info("memory")["used_memory"] - used_before
-                kept = sum(client.xlen(key) for key in chain.keys)
-                sample = [fields[b"d"] for _, fields in client.xrevrange(chain.keys[0], count=200) if b"d" in fields]
             chain.stop_ingest()
             say("waiting until all is written")
             _wait(chain.is_written)
@@ -277,11 +278,29 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
             },
             latencies_ms=latencies,
             memory=watcher.peaks,
-            redis_bytes=used_bytes / kept if kept else 0.0,
-            payload_bytes=sum(map(len, sample)) / len(sample) if sample else 0.0,
+            redis_bytes=redis_bytes,
+            payload_bytes=payload_bytes,
             files=chain.files,
             minute=minute,
         )
+
+
+def _kept(chain: Chain, redis: RedisServer) -> tuple[int, int]:
+    """Bytes that Redis uses, and entries that it holds."""
+    with redis.client() as client, client.pipeline(transaction=False) as pipeline:
+        for key in chain.keys:
+            pipeline.xlen(key)
+        return client.info("memory")["used_memory"], sum(pipeline.execute())
+
+
+def _memory_a_frame(chain: Chain, redis: RedisServer, empty: tuple[int, int]) -> tuple[float, float]:
+    """Bytes of Redis and of payload for each entry that came since `empty`; nothing is trimmed before the minute is over."""
+    used_bytes, entries = _kept(chain, redis)
+    with redis.client() as client, client.pipeline(transaction=False) as pipeline:
+        for key in chain.keys:
+            pipeline.xrevrange(key, count=20 if len(chain.keys) > 1 else 2_000)
+        sizes = [len(fields[b"d"]) for found in pipeline.execute() for _, fields in found if b"d" in fields]
+    return (used_bytes - empty[0]) / (entries - empty[1]), sum(sizes) / len(sizes)
 
 
 def _wait(condition: Callable[[], bool], within_s: float = 300.0) -> None:

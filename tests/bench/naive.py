@@ -47,7 +47,8 @@ async def _receive(websocket: str, client: "redis.Redis[Any]", symbols: list[str
             frame = json.loads(message)
             if "data" in frame:
                 book = frame["data"]
-                await client.xadd(STREAM, {"t": received_ns, "s": book["s"], "d": json.dumps(book)})
+                fields: Any = {"t": received_ns, "s": book["s"], "d": json.dumps(book)}
+                await client.xadd(STREAM, fields)
 
 
 async def archive(redis_url: str, folder: Path) -> None:
@@ -57,7 +58,7 @@ async def archive(redis_url: str, folder: Path) -> None:
         await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         looked_s = time.monotonic()
         while True:
-            found = await client.xreadgroup(GROUP, "one", {STREAM: ">"}, count=ENTRIES_A_READ, block=200)
+            found: Any = await client.xreadgroup(GROUP, "one", {STREAM: ">"}, count=ENTRIES_A_READ, block=200)
             now_s = time.monotonic()
             for entry_id, fields in found[0][1] if found else ():
                 book = json.loads(fields[b"d"])

@@ -74,6 +74,13 @@ class Account:
     alien: dict[Stream, int] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
+    @property
+    def figures(self) -> dict[str, int]:
+        """For the table of `make soak`."""
+        missing = sum(map(len, self.missing.values()))
+        doubled = sum(self.doubled.values())
+        return {"sent": self.sent, "missing": missing, "doubled": doubled, "rows": len(self.rows)}
+
     def unexplained(self) -> dict[Stream, list[Sent]]:
         """Missing frames that lie in no row of the ledger."""
         left: dict[Stream, list[Sent]] = {}
@@ -123,7 +130,6 @@ def account(exchange: Exchange, data: Path, *, until_ns: int | None = None) -> A
         found = lines(data, stream)
         digests = Counter(exchange.digest(line.payload) for line in found)
         expected = Counter(one.digest for one in sent)
-        result.sent += len(sent)
         result.archived += len(found)
         doubled = sum((digests - expected)[digest] for digest in digests if digest in expected)
         if doubled:
@@ -134,6 +140,7 @@ def account(exchange: Exchange, data: Path, *, until_ns: int | None = None) -> A
         end_ns = until_ns if until_ns is not None else max((line.receive_ns for line in found), default=0)
         missing = []
         for one in sent:
+            result.sent += one.sent_ns <= end_ns
             if digests[one.digest] > 0:
                 digests[one.digest] -= 1
             elif one.sent_ns <= end_ns:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from common.clock import DAY_NS, MINUTE_NS, now_ns
 from common.streams import Stream
+from tests.conftest import Tell
 from tests.sims.accounting import account, lines
 from tests.sims.house import House, house
 
 CHANNELS = "depth20,aggTrade,markPrice,bookTicker"
 
 
-def test_two_archivers_share_and_inherit(tmp_path: Path) -> None:
+def test_two_archivers_share_and_inherit(tmp_path: Path, tell: Tell) -> None:
     """Two archivers write one archive; when one is killed, and when one is stopped for long, the other takes over."""
     with house(tmp_path, "--symbols", "BTCUSDT,ETHUSDT,SOLUSDT", SYMBOLS="BTCUSDT,ETHUSDT,SOLUSDT", CHANNELS=CHANNELS,
                ARCHIVER__STAGE_BYTES=100_000) as built:  # fmt: skip
@@ -34,11 +35,12 @@ def test_two_archivers_share_and_inherit(tmp_path: Path) -> None:
         time.sleep(6)
         built.settle()
         result = account(built.exchange, built.data)
+        tell(**result.figures)
         assert (result.missing, result.doubled, result.alien) == ({}, {}, {})
 
 
 def test_days_off_the_year_2100_and_steps_rewrite_no_file_per_batch(tmp_path: Path) -> None:
-    """Frames of last week, of the year 2100 and with a clock that stepped are archived, each file written a few times."""
+    """Frames of last week, of the year 2100 and of a stepping clock are archived, each file written a few times."""
     stream = Stream("um", "depth20", "BTCUSDT")
     now = now_ns()
     week_ago, far = now - 7 * DAY_NS, now + 74 * 365 * DAY_NS

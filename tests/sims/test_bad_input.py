@@ -119,7 +119,7 @@ def test_every_refusal_is_told_and_outlived(tmp_path: Path) -> None:
     answers = {
         "HTTP 429": {"status": 429, "retry_after": 1},
         "HTTP 403: <!DOCTYPE HTML": {"status": 403},
-        "HTTP 451: {\\\"code\\\":0,\\\"msg\\\":\\\"Service unavailable from a restricted location": {"status": 451},
+        'HTTP 451: {\\"code\\":0,\\"msg\\":\\"Service unavailable from a restricted location': {"status": 451},
         "HTTP 503": {"status": 503},
         "no connection: ": {"refuse": True},
         "no answer in 2 s": {"status": 503, "content_length": 100_000},

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis as redis_py
 
+from tests.conftest import Tell
 from tests.sims.accounting import account
 from tests.sims.house import House, house
 from tests.small_disk import filled, small_disk
@@ -21,14 +22,15 @@ def recording(built: House) -> None:
     built.wait_for_frames(200)
 
 
-def nothing_lost(built: House) -> None:
+def nothing_lost(built: House, tell: Tell) -> None:
     built.settle()
     result = account(built.exchange, built.data)
+    tell(**result.figures)
     assert (result.missing, result.doubled, result.alien) == ({}, {}, {})
     assert result.causes() == set()
 
 
-def test_a_full_data_disk_waits_in_redis(tmp_path: Path) -> None:
+def test_a_full_data_disk_waits_in_redis(tmp_path: Path, tell: Tell) -> None:
     """While the data disk is full frames wait in Redis; with space again they are written, by themselves."""
     with (
         small_disk(tmp_path / "disk", 24) as disk,
@@ -40,10 +42,10 @@ def test_a_full_data_disk_waits_in_redis(tmp_path: Path) -> None:
             time.sleep(15)
             assert built.process("archiver").poll() is None
         assert "cannot write" in built.log("archiver")
-        nothing_lost(built)
+        nothing_lost(built, tell)
 
 
-def test_a_full_disk_under_everything_goes_on_by_itself(tmp_path: Path) -> None:
+def test_a_full_disk_under_everything_goes_on_by_itself(tmp_path: Path, tell: Tell) -> None:
     """Data, staging and Redis's own log on one full disk: the collector holds what Redis refuses; all is archived."""
     with small_disk(tmp_path / "disk", 48) as disk:
         folder = disk / "house"
@@ -55,10 +57,10 @@ def test_a_full_disk_under_everything_goes_on_by_itself(tmp_path: Path) -> None:
                 time.sleep(15)
                 assert built.process("archiver").poll() is None
                 assert built.process("ingest").poll() is None
-            nothing_lost(built)
+            nothing_lost(built, tell)
 
 
-def test_redis_log_disk_full_is_read_without_taking(tmp_path: Path) -> None:
+def test_redis_log_disk_full_is_read_without_taking(tmp_path: Path, tell: Tell) -> None:
     """Redis's log alone cannot be written: what Redis has is archived all the same, and nothing doubles afterwards."""
     with (
         small_disk(tmp_path / "disk", 24) as disk,
@@ -69,10 +71,10 @@ def test_redis_log_disk_full_is_read_without_taking(tmp_path: Path) -> None:
             time.sleep(12)
         assert "cannot write its log" in built.log("archiver")
         time.sleep(3)
-        nothing_lost(built)
+        nothing_lost(built, tell)
 
 
-def test_redis_at_maxmemory_is_drained(tmp_path: Path) -> None:
+def test_redis_at_maxmemory_is_drained(tmp_path: Path, tell: Tell) -> None:
     """At maxmemory the collector holds what is refused, and the archiver writes in parts until there is room."""
     symbols = ",".join(f"S{number}USDT" for number in range(30))
     with house(tmp_path, "--symbols", symbols, SYMBOLS=symbols, CHANNELS="depth20") as built:
@@ -89,10 +91,10 @@ def test_redis_at_maxmemory_is_drained(tmp_path: Path) -> None:
             while client.info("memory")["used_memory"] > 0.9 * client.info("memory")["maxmemory"]:
                 assert time.monotonic() < deadline, built.log("archiver")[-3000:]
                 time.sleep(0.5)
-        nothing_lost(built)
+        nothing_lost(built, tell)
 
 
-def test_what_the_hold_cannot_keep_is_in_the_ledger(tmp_path: Path) -> None:
+def test_what_the_hold_cannot_keep_is_in_the_ledger(tmp_path: Path, tell: Tell) -> None:
     """Redis away for longer than the hold lasts: what was dropped has rows, cause `redis`, with the right count."""
     with house(tmp_path, CHANNELS=CHANNELS, INGEST__HOLD_BYTES=200_000, INGEST__BATCH_BYTES=20_000) as built:
         recording(built)
@@ -102,6 +104,7 @@ def test_what_the_hold_cannot_keep_is_in_the_ledger(tmp_path: Path) -> None:
         time.sleep(5)
         built.settle()
         result = account(built.exchange, built.data)
+        tell(**result.figures)
         assert (result.doubled, result.alien) == ({}, {})
         assert result.missing
         assert result.story() == ""

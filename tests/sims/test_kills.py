@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import LENGTH, Tell
 from tests.sims.accounting import account
 from tests.sims.house import House, house
 
 CHANNELS = "depth20,aggTrade,markPrice,forceOrder,bookTicker"
+pytestmark = pytest.mark.timeout(200 + int(120 * LENGTH))
+
 PARTS: dict[str, Any] = {"ARCHIVER__STAGE_BYTES": 100_000}
 """Minutes are written in parts all the time, so that a kill finds the archiver at work."""
 
 SEED = int(os.environ.get("MASERVER_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-LENGTH = float(os.environ.get("MASERVER_TEST_LENGTH", "1"))
-"""How much longer than in `make test`: `make soak` sets it."""
-
 SLOW_DISK = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -54,8 +54,9 @@ def restart(built: House, victim: str) -> None:
         built.start(victim)
 
 
-def campaign(built: House, dice: random.Random, victims: list[str], kills: int) -> None:
+def campaign(built: House, dice: random.Random, victims: list[str], kills: int, tell: Tell) -> None:
     """Kills `kills` times, with a random pause before each."""
+    tell(seed=SEED, kills=round(kills * LENGTH))
     built.start("ingest")
     built.start("archiver")
     built.wait_for_frames(200)
@@ -66,27 +67,29 @@ def campaign(built: House, dice: random.Random, victims: list[str], kills: int) 
     built.settle()
 
 
-def test_archiver_and_redis_killed_lose_nothing(tmp_path: Path, dice: random.Random) -> None:
+def test_archiver_and_redis_killed_lose_nothing(tmp_path: Path, dice: random.Random, tell: Tell) -> None:
     """The collector outlives it all: every frame sent since the first is archived once, and the ledger is empty."""
     with house(tmp_path, CHANNELS=CHANNELS, **PARTS) as built:
-        campaign(built, dice, ["archiver", "redis"], 14)
+        campaign(built, dice, ["archiver", "redis"], 14, tell)
         result = account(built.exchange, built.data)
+        tell(**result.figures)
         assert (result.missing, result.doubled, result.alien) == ({}, {}, {})
         assert result.causes() == set()
 
 
-def test_collector_and_everything_killed_is_in_the_ledger(tmp_path: Path, dice: random.Random) -> None:
+def test_collector_and_everything_killed_is_in_the_ledger(tmp_path: Path, dice: random.Random, tell: Tell) -> None:
     """Frames that a killed collector never received lie in rows with the cause `crash`; none is archived twice."""
     with house(tmp_path, CHANNELS=CHANNELS, **PARTS) as built:
-        campaign(built, dice, ["ingest", "everything", "archiver"], 9)
+        campaign(built, dice, ["ingest", "everything", "archiver"], 9, tell)
         result = account(built.exchange, built.data)
+        tell(**result.figures)
         assert (result.doubled, result.alien) == ({}, {})
         assert result.missing
         assert result.story() == ""
         assert result.causes() <= {"crash", "upstream"}
 
 
-def test_redis_killed_while_its_disk_is_slow_loses_nothing(tmp_path: Path, dice: random.Random) -> None:
+def test_redis_killed_while_its_disk_is_slow_loses_nothing(tmp_path: Path, dice: random.Random, tell: Tell) -> None:
     """With every fsync slowed, Redis forgets at a kill what it had accepted; the collector still holds it."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
@@ -98,12 +101,13 @@ def test_redis_killed_while_its_disk_is_slow_loses_nothing(tmp_path: Path, dice:
         built.redis.stop()
         built.redis.environment = {"LD_PRELOAD": str(library)}
         built.redis.start()
-        campaign(built, dice, ["redis"], 6)
+        campaign(built, dice, ["redis"], 6, tell)
         result = account(built.exchange, built.data)
+        tell(**result.figures)
         assert (result.missing, result.doubled, result.alien) == ({}, {}, {})
 
 
-def test_paused_services_lose_nothing_that_is_not_in_the_ledger(tmp_path: Path) -> None:
+def test_paused_services_lose_nothing_that_is_not_in_the_ledger(tmp_path: Path, tell: Tell) -> None:
     """SIGSTOP for ten seconds of the archiver, of Redis, of the collector: all goes on by itself."""
     with house(tmp_path, CHANNELS=CHANNELS, **PARTS) as built:
         built.start("ingest")
@@ -118,6 +122,7 @@ def test_paused_services_lose_nothing_that_is_not_in_the_ledger(tmp_path: Path) 
         time.sleep(6)
         built.settle()
         result = account(built.exchange, built.data)
+        tell(**result.figures)
         assert (result.doubled, result.alien) == ({}, {})
         assert result.story() == ""
         assert result.causes() == set()

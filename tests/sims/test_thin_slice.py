@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from tests.conftest import Tell
 from tests.sims.accounting import account, lines, streams
 from tests.sims.house import house
 
 CHANNELS = "depth20,aggTrade,markPrice,forceOrder,bookTicker,kline_1m"
 
 
-def test_everything_sent_is_archived_once(tmp_path: Path) -> None:
+def test_everything_sent_is_archived_once(tmp_path: Path, tell: Tell) -> None:
     """Every frame of every channel of both markets is in the archive, once, byte for byte; the ledger is empty."""
     with house(tmp_path, MARKETS="um,spot", CHANNELS=CHANNELS) as built:
         built.start("ingest")
@@ -16,6 +17,7 @@ def test_everything_sent_is_archived_once(tmp_path: Path) -> None:
         built.wait_for_frames(1000)
         built.settle()
         result = account(built.exchange, built.data)
+        tell(**result.figures)
         assert result.archived > 900
         assert (result.missing, result.doubled, result.alien) == ({}, {}, {})
         found = streams(built.exchange)

@@ -99,7 +99,7 @@ def test_the_first_frame_opens_the_session(hand: Hand) -> None:
     ],
 )
 def test_what_belongs_to_no_stream_is_kept_as_unknown(hand: Hand, message: bytes) -> None:
-    """Whatever is no frame of a stream of ours goes whole to the market's unknown stream; no session is opened for it."""
+    """What is no frame of a stream of ours goes whole to the market's unknown stream, and opens no session."""
     lanes(hand).message(NS, message)
     assert frames(hand) == [(b"md:um:unknown:_", message)]
     assert events(hand) == []

@@ -45,7 +45,8 @@ def test_a_row_lives_in_the_file_of_its_starts_date(tmp_path: Path) -> None:
 def test_keys_are_those_of_the_design(tmp_path: Path) -> None:
     """The keys of a line, and their order, are a contract with whoever reads the files."""
     ledger.write(tmp_path, [closed_row()])
-    keys = "id revision market channel symbol from to cause frames_missing recoverable healed_by".split()
+    keys = ["id", "revision", "market", "channel", "symbol", "from", "to", "cause"]
+    keys += ["frames_missing", "recoverable", "healed_by"]
     assert list(msgspec.json.decode((tmp_path / FILE).read_bytes())) == keys
 
 

@@ -1,0 +1,87 @@
+"""`make bench`: the house beside the naive pipeline, on the simulated exchange's frames over TLS, in turns.
+
+Figures are to be compared within one run only: the machine's noise hits both, because they take turns. Nothing here passes or fails.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import trustme
+from rich.console import Console
+
+from tests.bench import scans, sizes, table
+from tests.bench.chains import CHAINS, Run, run, symbols
+from tests.redis_server import RedisServer
+
+PACED_S = 65.0
+"""A whole minute and a bit: the minute files of a usual size are among what is written."""
+FLOOD_S = 12.0
+ROUNDS = 2
+PARTS = ("paced", "flood", "scan")
+
+
+def main() -> None:
+    flags = _flags()
+    console = Console(width=150)
+    folder = Path(tempfile.mkdtemp(prefix="maserver-bench-"))
+    rows: list[table.Row] = []
+    runs: list[Run] = []
+    try:
+        tls = _certificate(folder)
+        for number in range(flags.rounds):
+            for mode in [part for part in flags.only if part != "scan"]:
+                for name in CHAINS:
+                    where = folder / f"{mode}-{name}-{number}"
+                    title = f"{mode}, {name}, round {number + 1} of {flags.rounds}"
+                    seconds = flags.seconds if mode == "paced" else min(flags.seconds, FLOOD_S)
+                    done = run(
+                        name, mode, seconds, where, tls, lambda step, title=title: console.log(f"{title}: {step}")
+                    )  # type: ignore[misc]
+                    runs.append(done)
+                    if (mode, name, number) == ("paced", "house", 0):
+                        rows += table.of_sizes(sizes.measure(done.files, done.minute, symbols()[::10]))
+                    shutil.rmtree(where)
+        rows = table.of_runs(runs) + rows
+        if "scan" in flags.only:
+            console.log("one-day scan: making the day")
+            rows += table.of_scans(scans.measure(folder / "scan"))
+        with RedisServer(folder / "version") as redis, redis.client() as client:
+            machine = table.machine(client.info("server")["redis_version"])
+    finally:
+        shutil.rmtree(folder)
+    console.print(table.shown(rows))
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    if flags.json:
+        flags.json.write_text(json.dumps(table.as_json(rows, runs, machine), indent=1) + "\n")
+    if flags.markdown:
+        flags.markdown.write_text(table.markdown(rows) + "\n")
+
+
+def _flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument(
+        "--seconds", type=float, default=PACED_S, metavar="S", help="how long frames come (flood: 12 at most)"
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="turns of each chain (default 2)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts (default: all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of docs/performance.md there")
+    return parser.parse_args()
+
+
+def _certificate(folder: Path) -> dict[str, Path]:
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1", "localhost")
+    paths = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
+    authority.cert_pem.write_to_path(paths["ca"])
+    own.private_key_pem.write_to_path(paths["key"])
+    for pem in own.cert_chain_pems:
+        pem.write_to_path(paths["cert"], append=True)
+    return paths
+
+
+if __name__ == "__main__":
+    main()
