@@ -29,7 +29,7 @@ from common.streams import Stream
 log = logging.getLogger(__name__)
 
 SESSION_FILES = 7
-"""So many of the newest files of sessions are read at the start: every stream that is recorded speaks in each of them."""
+"""So many of the newest files of sessions are read at the start: a recorded stream speaks in each of them."""
 
 
 class Sign(NamedTuple):
@@ -131,7 +131,7 @@ class Bookkeeper:
             )
 
     def _broken(self, broken: Break) -> None:
-        """Ids that are missing within a connection have a row, but where the collector itself says that it dropped them."""
+        """Ids missing within a connection have a row, but where the collector itself says that it dropped them."""
         coverage = self._coverage.get(broken.stream)
         for drop in coverage.drops.values() if coverage else ():
             if broken.last_ns <= drop.to and drop.at <= broken.next_ns:
@@ -162,7 +162,8 @@ class Bookkeeper:
     def judge(self, beats: dict[bytes, bytes], stage: Stage, unread: frozenset[Stream], now_s: float) -> None:
         """Decides which sessions live, by their collectors' signs of life; `unread` streams are judged later.
 
-        A sign that changes is life, one that does not for `dead_after_s` is death; until either is seen all stays as it is.
+        A sign that changes is life, one that does not for `dead_after_s` is death; until either is seen all stays as it
+        is.
         """
         alive, dead = set(), set()
         silent = {one.connection for coverage in self._coverage.values() for one in coverage.silent()}

@@ -1,7 +1,8 @@
 """The archiver's loop: lease, read, stage, write, acknowledge, trim.
 
 Whatever is read is on its way to the archive or still pending in Redis; nothing is acknowledged before its files are
-durable. When the connection to Redis is lost the stage is dropped and everything pending is read again: Redis is the log.
+durable. When the connection to Redis is lost the stage is dropped and everything pending is read again: Redis is the
+log.
 """
 
 import asyncio

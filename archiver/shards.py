@@ -1,8 +1,8 @@
 """Which streams an archiver reads: the streams fall into shards, and a shard has one archiver at a time.
 
 A lease is a pending entry: the stream `archiver:shards` holds one entry a shard, and who holds the entry in the group
-`owners` holds the shard. Taking one over is XCLAIM with a minimum idle time, which Redis decides atomically, and which it grants even
-when it is full (SET would be refused then, and nobody could take over from a dead archiver to drain it).
+`owners` holds the shard. Taking one over is XCLAIM with a minimum idle time, which Redis decides atomically, and which
+it grants even when it is full (SET would be refused then, and nobody could take over from a dead archiver to drain it).
 """
 
 import logging
@@ -62,8 +62,8 @@ class Shards:
     async def tend(self, link: Link) -> None:
         """Renews what is held, takes a fair share of what is free, gives back what is over it. Sets `held`.
 
-        Where Redis was full before there ever was an archiver, and so not even the stream of shards can be made, all is read
-        without a lease: somebody has to drain it, and two who read the same do no harm.
+        Where Redis was full before there ever was an archiver, and so not even the stream of shards can be made, all is
+        read without a lease: somebody has to drain it, and two who read the same do no harm.
         """
         try:
             held = await self._tend(link)

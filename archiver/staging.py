@@ -93,9 +93,10 @@ class Bucket:
 def is_over(bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float, wall_ns: int, grace_s: float) -> bool:
     """Whether a bucket's minute can be written.
 
-    By the stream's own time: later event times than the minute's end and the grace have been seen. Or, where nothing follows,
-    by the wall clock: the stream is read to its end, nothing came for the grace, and it is not that minute now. What comes for
-    a minute that was over before is gathered for `LATE_BUCKET_S`, so that no file is written once per batch.
+    By the stream's own time: later event times than the minute's end and the grace have been seen. Or, where nothing
+    follows, by the wall clock: the stream is read to its end, nothing came for the grace, and it is not that minute
+    now. What comes for a minute that was over before is gathered for `LATE_BUCKET_S`, so that no file is written once
+    per batch.
     """
     grace_ns = int(grace_s * SECOND_NS)
     start_ns, end_ns = bucket.minute.start_ns, bucket.minute.end_ns

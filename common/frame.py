@@ -45,7 +45,7 @@ def to_line(frame: Frame) -> bytes:
 
 
 def to_staged_line(frame: Frame) -> bytes:
-    """As `to_line`, but whether the payload is JSON is left to the reader; only what would break the line is encoded."""
+    """As `to_line`, but whether the payload is JSON is left to the reader: only a line break is encoded."""
     return _line(frame, verbatim=b"\n" not in frame.payload)
 
 
@@ -109,7 +109,7 @@ PLAUSIBLE_NS = 5 * MINUTE_NS
 
 
 def filed_ns(receive_ns: int, event_ms: int | None) -> int:
-    """The moment under which the archive files a frame: its event time where it has a plausible one, else when it came."""
+    """The moment under which a frame is filed: its event time where it has a plausible one, else when it came."""
     if event_ms is None:
         return receive_ns
     event_ns = event_ms * 1_000_000

@@ -1,9 +1,9 @@
 """From a process's hand into Redis, kept until Redis has it on disk (DESIGN section 4, "Kept until durable").
 
-An accepted XADD is not yet on disk. So a batch is held through three stages, `waiting` to be sent, `sent` and not answered,
-`accepted` and not durable, and is let go only when `WAITAOF` on a second connection has covered it. When either
-connection is lost, all that is held is sent again from the oldest on: a frame may then stand in the stream twice, and its
-identity makes that harmless. What is held is bounded in bytes; `append` says when it is full.
+An accepted XADD is not yet on disk. So a batch is held through three stages, `waiting` to be sent, `sent` and not
+answered, `accepted` and not durable, and is let go only when `WAITAOF` on a second connection has covered it. When
+either connection is lost, all that is held is sent again from the oldest on: a frame may then stand in the stream
+twice, and its identity makes that harmless. What is held is bounded in bytes; `append` says when it is full.
 """
 
 import asyncio
@@ -306,11 +306,13 @@ class Producer:
             batch = self._accepted.popleft()
             self.held_bytes -= len(batch.packed)
             self.durable_commands += batch.count
+        self._moved.set()
 
     async def drained(self) -> None:
         """Returns when everything that was appended is durable."""
         while self.held_bytes:
-            await asyncio.sleep(0.02)
+            self._moved.clear()
+            await self._moved.wait()
 
 
 class Backoff:

@@ -1,8 +1,8 @@
 """Reading streams as a member of the consumer group `archiver`: pending first, acknowledged when durable, then trimmed.
 
-Every command touches one key; a poll is a pipeline of one XREADGROUP a stream, and acknowledgements ride on it. A reader
-remembers nothing that Redis does not know, but for its place in each stream: when Redis cannot write its log it refuses
-XREADGROUP, and then what is there is read with XRANGE, so that it is in the archive before Redis is well again.
+Every command touches one key; a poll is a pipeline of one XREADGROUP a stream, and acknowledgements ride on it. A
+reader remembers nothing that Redis does not know, but for its place in each stream: when Redis cannot write its log it
+refuses XREADGROUP, and then what is there is read with XRANGE, so that it is in the archive before Redis is well again.
 """
 
 import logging

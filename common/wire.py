@@ -1,8 +1,8 @@
 """A socket to Redis for the frame path: commands packed by hand, replies parsed by hiredis, many in flight.
 
-redis-py's Python per command is the largest cost of an honest pipeline (reference: PERFORMANCE, "Where the time goes"), so
-what runs per frame goes through here, and a command's bytes are made once. It speaks RESP2 and knows no retry: when the
-socket is lost every waiter gets `LinkLost`, and who holds the data decides what to send again.
+redis-py's Python per command is the largest cost of an honest pipeline (reference: PERFORMANCE, "Where the time goes"),
+so what runs per frame goes through here, and a command's bytes are made once. It speaks RESP2 and knows no retry: when
+the socket is lost every waiter gets `LinkLost`, and who holds the data decides what to send again.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """One WebSocket to the exchange: the only module that knows which client library does it.
 
-picows over uvloop costs a third of what `websockets` does per frame (make bench). It answers the exchange's pings by itself
-with the same payload, asks a silent peer with a ping of its own, and offers no compression: the exchange has
+picows over uvloop costs a third of what `websockets` does per frame (make bench). It answers the exchange's pings by
+itself with the same payload, asks a silent peer with a ping of its own, and offers no compression: the exchange has
 negotiated it badly (reference/binance-protocol.md section 1.7).
 """
 

@@ -1,7 +1,8 @@
 """The frame path: one message of a connection becomes one packed XADD of its stream.
 
 Nothing is parsed but the name in front of a combined frame, `{"stream":"<name>","data":<payload>}`; the payload is cut
-out as it is. Whatever has another shape is looked at slowly: a control reply is answered to, all else is kept as `unknown`.
+out as it is. Whatever has another shape is looked at slowly: a control reply is answered to, all else is kept as
+`unknown`.
 """
 
 from collections.abc import Callable, Iterable

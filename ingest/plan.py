@@ -15,7 +15,7 @@ from common.streams import Stream
 
 NAMES_PER_MESSAGE = 100
 MESSAGE_BYTES = 4000
-"""A SUBSCRIBE text above about 4,096 bytes is neither answered nor executed (reference section 1.4, measured 2024-12)."""
+"""A SUBSCRIBE text above about 4,096 bytes is neither answered nor executed (reference section 1.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _even_parts(streams: Sequence[Stream], most: int) -> Iterator[tuple[Stream, 
 
 
 def subscriptions(streams: Sequence[Stream]) -> list[tuple[bytes, list[Stream]]]:
-    """The control messages that subscribe to the streams, each with its own: few names, few bytes; `id` counts from 1."""
+    """The control messages that subscribe to the streams, each with its part of them; `id` counts from 1."""
     messages: list[tuple[bytes, list[Stream]]] = []
     part: list[Stream] = []
     for stream in streams:

@@ -1,12 +1,14 @@
 """`make bench`: the house beside the naive pipeline, on the simulated exchange's frames over TLS, in turns.
 
-Figures are to be compared within one run only: the machine's noise hits both, because they take turns. Nothing here passes or fails.
+Figures are to be compared within one run only: the machine's noise hits both, because they take
+turns. Nothing here passes or fails.
 """
 
 import argparse
 import json
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import trustme
@@ -37,9 +39,7 @@ def main() -> None:
                     where = folder / f"{mode}-{name}-{number}"
                     title = f"{mode}, {name}, round {number + 1} of {flags.rounds}"
                     seconds = flags.seconds if mode == "paced" else min(flags.seconds, FLOOD_S)
-                    done = run(
-                        name, mode, seconds, where, tls, lambda step, title=title: console.log(f"{title}: {step}")
-                    )  # type: ignore[misc]
+                    done = run(name, mode, seconds, where, tls, partial(_say, console, title))
                     runs.append(done)
                     if (mode, name, number) == ("paced", "house", 0):
                         rows += table.of_sizes(sizes.measure(done.files, done.minute, symbols()[::10]))
@@ -58,6 +58,10 @@ def main() -> None:
         flags.json.write_text(json.dumps(table.as_json(rows, runs, machine), indent=1) + "\n")
     if flags.markdown:
         flags.markdown.write_text(table.markdown(rows) + "\n")
+
+
+def _say(console: Console, title: str, step: str) -> None:
+    console.log(f"{title}: {step}")
 
 
 def _flags() -> argparse.Namespace:

@@ -1,8 +1,8 @@
 """One run of a chain: the house's or the naive one, at 5,000 frames/s or in flood, from the exchange to its files.
 
-Before what counts, a few seconds warm everything up (imports, the archiver's workers). What counts begins at the beginning of a minute,
-because the exchange's clock and the services' are moved so that one begins then. Redis's and the archiver's CPU counts until all is
-written; ingest's while frames come.
+Before what counts, a few seconds warm everything up (imports, the archiver's workers). What counts begins at the
+beginning of a minute, because the exchange's clock and the services' are moved so that one begins then. Redis's and the
+archiver's CPU counts until all is written; ingest's while frames come.
 """
 
 import os
@@ -92,7 +92,7 @@ def symbols() -> list[str]:
 
 
 class HouseChain:
-    """The services, as they run for a user; but the archiver's clock is ahead, so that it writes when nothing more comes."""
+    """The services as a user runs them, but for the archiver's clock: ahead, so it writes when nothing more comes."""
 
     def __init__(
         self, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], offset_s: float
@@ -294,7 +294,7 @@ def _kept(chain: Chain, redis: RedisServer) -> tuple[int, int]:
 
 
 def _memory_a_frame(chain: Chain, redis: RedisServer, empty: tuple[int, int]) -> tuple[float, float]:
-    """Bytes of Redis and of payload for each entry that came since `empty`; nothing is trimmed before the minute is over."""
+    """Bytes of Redis and of payload for each entry since `empty`; nothing is trimmed before the minute is over."""
     used_bytes, entries = _kept(chain, redis)
     with redis.client() as client, client.pipeline(transaction=False) as pipeline:
         for key in chain.keys:

@@ -1,8 +1,8 @@
 """The pipeline that most people write first, to be measured beside the house.
 
 `websockets` and `json`, one awaited XADD of redis-py a frame, a reader that takes 10 entries at a time and acknowledges
-them as it has them, one `.jsonl` a symbol and minute, zipped by `zipfile` when the minute is over. No reconnect, no ledger, no
-Parquet, no fsync, no trimming: it does less than the house.
+them as it has them, one `.jsonl` a symbol and minute, zipped by `zipfile` when the minute is over. No reconnect, no
+ledger, no Parquet, no fsync, no trimming: it does less than the house.
 
     python -m tests.bench.naive ingest WEBSOCKET REDIS SYMBOL,SYMBOL
     python -m tests.bench.naive archiver REDIS FOLDER
@@ -36,7 +36,7 @@ async def ingest(websocket: str, redis_url: str, symbols: list[str]) -> None:
             group.create_task(_receive(websocket, client, symbols[start : start + SYMBOLS_PER_CONNECTION]))
 
 
-async def _receive(websocket: str, client: "redis.Redis[Any]", symbols: list[str]) -> None:
+async def _receive(websocket: str, client: redis.Redis, symbols: list[str]) -> None:
     async with connect(f"{websocket}/public/stream") as connection:
         for start in range(0, len(symbols), NAMES_PER_MESSAGE):
             names = [f"{symbol.lower()}@depth20@100ms" for symbol in symbols[start : start + NAMES_PER_MESSAGE]]
@@ -60,7 +60,7 @@ async def archive(redis_url: str, folder: Path) -> None:
         while True:
             found: Any = await client.xreadgroup(GROUP, "one", {STREAM: ">"}, count=ENTRIES_A_READ, block=200)
             now_s = time.monotonic()
-            for entry_id, fields in found[0][1] if found else ():
+            for _, fields in found[0][1] if found else ():
                 book = json.loads(fields[b"d"])
                 minute = time.strftime("%H-%M", time.gmtime(book["E"] / 1000))
                 path = folder / book["s"] / f"{minute}.jsonl"

@@ -1,15 +1,16 @@
 """From the exchange's send to Redis, frame by frame, seen by a live reader.
 
-A thread blocks in XREAD on some streams and takes the time as entries come. The exchange remembers when it made each frame (ns, its
-sent record), and the digest of the payload joins the two. So what is measured is: generated, written to the socket,
-received, batched, accepted by Redis, delivered to a blocked reader; the reader's own wake-up is part of it, for both chains alike. The
-entry's id would not do: its milliseconds are too coarse. Where the chain has one stream for all symbols, the probe reads it
-whole and keeps the symbols asked for.
+A thread blocks in XREAD on some streams and takes the time as entries come. The exchange remembers when it made each
+frame (ns, its sent record), and the digest of the payload joins the two. So what is measured is: made, written to the
+socket, received, batched, accepted by Redis, delivered to a blocked reader. The reader's own wake-up is part of it, for
+both chains alike. The entry's id would not do: its milliseconds are too coarse. Where the chain has one stream for all
+symbols, the probe reads it whole and keeps the symbols asked for.
 """
 
 import json
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 
@@ -31,7 +32,7 @@ class Probe:
 
     def __init__(self, port: int, keys: Sequence[str], symbols: Sequence[str], offset_ns: int) -> None:
         self._client = redis.Redis(port=port, socket_timeout=20, protocol=2)
-        self._places: dict[bytes, bytes] = {key.encode(): b"$" for key in keys}
+        self._places: dict[Any, Any] = {key.encode(): b"$" for key in keys}
         self._symbols = {symbol.encode() for symbol in symbols}
         self._offset_ns = offset_ns
         self._seen: list[tuple[str, bytes, int]] = []
@@ -40,7 +41,7 @@ class Probe:
 
     def __enter__(self) -> "Probe":
         for key in self._places:
-            last = self._client.xrevrange(key, count=1)
+            last: Any = self._client.xrevrange(key, count=1)
             self._places[key] = last[0][0] if last else b"0"
         self._thread.start()
         return self
@@ -52,7 +53,7 @@ class Probe:
 
     def _read(self) -> None:
         while not self._stop.is_set():
-            found = self._client.xread(self._places, block=BLOCK_MS, count=200)
+            found: Any = self._client.xread(self._places, block=BLOCK_MS, count=200)
             at_ns = now_ns() + self._offset_ns
             for key, entries in found or ():
                 self._places[key] = entries[-1][0]

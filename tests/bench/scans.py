@@ -1,6 +1,6 @@
-"""One day of one symbol: mid and spread per minute, by `common.scan` from the day's Parquet, and from JSONL line by line.
+"""One day of one symbol, mid and spread per minute: by `common.scan` from the day's Parquet, and from JSONL.
 
-The day is made from frames of the simulated exchange's generator, their times moved on: 864,000 rows, 0.9 GB as JSONL. Best of three.
+The day is made from books of the simulated exchange: 864,000 rows, 0.9 GB as JSONL.
 """
 
 import random

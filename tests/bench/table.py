@@ -1,9 +1,11 @@
 """What was measured, beside the goals: rows for people and for machines."""
 
+import os
 import platform
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from rich.table import Table
@@ -60,15 +62,8 @@ def of_runs(runs: list[Run]) -> list[Row]:
 
         cpu = "CPU s / 1M frames"
         rows.append(Row(f"{label}: came", "frames/s", *both(lambda run: run.frames_s)))
-        rows.append(
-            _against(
-                f"{label}: ingest",
-                cpu,
-                *both(lambda run: run.cpu_s["ingest"]),
-                ingest_most,
-                f"<= 1/{1 / ingest_most:.0f}",
-            )
-        )
+        goal = f"<= 1/{1 / ingest_most:.0f}"
+        rows.append(_against(f"{label}: ingest", cpu, *both(lambda run: run.cpu_s["ingest"]), ingest_most, goal))
         rows.append(_against(f"{label}: redis", cpu, *both(lambda run: run.cpu_s["redis"])))
         rows.append(_against(f"{label}: archiver, all files", cpu, *both(lambda run: run.cpu_s["archiver"])))
         goal = f"<= 1/{1 / chain_most:.0f}" if chain_most else ""
@@ -81,13 +76,17 @@ def of_runs(runs: list[Run]) -> list[Row]:
             over, naive_over = both(lambda run: 100 * (run.redis_bytes / run.payload_bytes - 1))
             rows.append(_below("Redis memory over payload, pending included", "%", over, 25.0, naive_over))
         for name, most in (("ingest", 64), ("archiver", 400), ("redis", None)):
-            rss, naive_rss = both(lambda run, name=name: run.memory[name].rss / MIB)  # type: ignore[misc]
-            pss, naive_pss = both(lambda run, name=name: run.memory[name].pss / MIB)  # type: ignore[misc]
+            rss, naive_rss = both(partial(_peak, name, "rss"))
+            pss, naive_pss = both(partial(_peak, name, "pss"))
             what = f"{label}: {name}, peak RSS"
             bound = most if mode == "paced" else None
             rows.append(_below(what, "MiB", rss, bound, naive_rss) if bound else Row(what, "MiB", rss, naive_rss))
             rows.append(Row(f"{label}: {name}, peak PSS", "MiB", pss, naive_pss))
     return rows
+
+
+def _peak(name: str, kind: str, run: Run) -> float:
+    return float(getattr(run.memory[name], kind)) / MIB
 
 
 def of_sizes(sizes: Sizes) -> list[Row]:
@@ -141,16 +140,13 @@ def _ratio(ratio: float | None) -> str:
 
 def as_json(rows: Iterable[Row], runs: Iterable[Run], machine: dict[str, str]) -> dict[str, object]:
     """Everything, for machines."""
-    plain = [
-        {name: value for name, value in asdict(run).items() if name not in ("files", "latencies_ms")} for run in runs
-    ]
+    left_out = ("files", "latencies_ms")
+    plain = [{name: value for name, value in asdict(run).items() if name not in left_out} for run in runs]
     return {"machine": machine, "rows": [asdict(row) for row in rows], "runs": plain}
 
 
 def machine(redis_version: str) -> dict[str, str]:
     """What it ran on."""
-    import os
-
     found = {"cores": str(os.cpu_count()), "python": platform.python_version(), "redis-server": redis_version}
     for name in _PACKAGES:
         try:
