@@ -20,8 +20,10 @@ if __name__ == "__main__":
     if commands.asked(sys.argv[1:]):
         sys.exit(commands.main(sys.argv[1:]))
     run(
-        "archiver", archive, description="Writes what is in Redis Streams into minute files, day bundles and Parquet;
-        acknowledged when durable. " "Commands that end: `status` (what is recorded), `verify` (what does not hold).",
-        drain_s=lambda settings: settings.archiver.drain_s, metrics_port=lambda settings:
-        settings.archiver.metrics_port,
+        "archiver",
+        archive,
+        description="Writes what is in Redis Streams into minute files, day bundles and Parquet; acknowledges it when "
+        "it is durable. Commands that end: `status` (what is recorded), `verify` (what does not hold).",
+        drain_s=lambda settings: settings.archiver.drain_s,
+        metrics_port=lambda settings: settings.archiver.metrics_port,
     )

@@ -49,13 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser(
-        "status", help="what is recorded: first and last minute, frames, expected, missing, bytes", description="A table
-        of what is recorded, per market, channel and symbol. Reads only the directories of the files.",
+        "status",
+        help="what is recorded: first and last minute, frames, expected, missing, bytes",
+        description="A table of what is recorded, per market, channel and symbol. Reads the files' directories alone.",
     )
     verify = commands.add_parser(
-        "verify", help="read everything back and say what does not hold", description="Reads every file back: damaged
-        zips, Parquet that differs from raw, frames twice or in the wrong minute, " "and holes without a row in the
-        ledger. Ends with 1 when something does not hold.",
+        "verify",
+        help="read everything back and say what does not hold",
+        description="Reads every file back: damaged zips, Parquet that differs from raw, frames twice or in the wrong "
+        "minute, holes without a row in the ledger. Ends with 1 when something does not hold.",
     )
     verify.add_argument("--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only this day (UTC)")
     for command in (status, verify):

@@ -67,7 +67,10 @@ async def _watch(service: Service, collectors: list[Collector], producer: Produc
 
 if __name__ == "__main__":
     run(
-        "ingest", ingest, description="Records the exchange's WebSocket streams into Redis Streams: verbatim, stamped
-        first, kept until durable.", drain_s=lambda settings: settings.ingest.drain_s, metrics_port=lambda settings:
-        settings.ingest.metrics_port,
+        "ingest",
+        ingest,
+        description="Records the exchange's WebSocket streams into Redis Streams: verbatim, stamped first, kept until "
+        "Redis has them on disk.",
+        drain_s=lambda settings: settings.ingest.drain_s,
+        metrics_port=lambda settings: settings.ingest.metrics_port,
     )

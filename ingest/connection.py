@@ -121,7 +121,8 @@ async def connect(
         raise ConnectFailed(_refusal(error)) from error
     except (WSError, OSError, TimeoutError) as error:
         raise ConnectFailed(f"no connection: {error or f'no answer in {timeout_s:g} s'}") from error
-    assert isinstance(listener, Connection)
+    if not isinstance(listener, Connection):  # reset within the handshake: picows raises nothing
+        raise ConnectFailed("no connection: it was lost within the handshake")
     return listener
 
 
