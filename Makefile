@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+LENGTH ?= 7.5
 # for 3.11 to 3.13 and every platform, with hashes, and without the name of any index
 LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(ARGS)
 
@@ -43,8 +44,8 @@ imports: venv ## check who imports whom
 bench: venv ## measure; nothing passes or fails
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: venv ## run the tests that take minutes
-	$(BIN)/python -m pytest -m soak $(ARGS)
+soak: venv ## run the simulations at full length; writes docs/reliability.md (about an hour)
+	MASERVER_TEST_LENGTH=$(LENGTH) $(BIN)/python -m pytest tests/sims -m "soak or not soak" --reliability docs/reliability.md $(ARGS)
 
 lock: venv ## resolve requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	$(LOCK) --output-file requirements/run.txt && $(LOCK) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt

@@ -17,13 +17,16 @@ import msgspec
 from common import session
 from common.channels import CHANNELS
 from common.clock import MINUTE_NS, SECOND_NS
-from common.frame import PLAUSIBLE_NS, Frame, event_time_ms, filed_ns, to_staged_line
+from common.frame import PLAUSIBLE_NS, Frame, event_time_ms, filed_ns, is_connection, to_staged_line
 from common.paths import Minute
 from common.reader import Entry, packed_id
 from common.session import Event
 from common.streams import Stream
 
 SPILL_BYTES = 32_768
+MOST_NS = 2**63 - 1
+"""No time and no number in the archive is larger: Parquet, the ledger and calendars end there."""
+
 LATE_BUCKET_S = 60.0
 """A bucket for a minute that is over already gathers so long: its file is written once, not once a batch."""
 
@@ -166,8 +169,11 @@ class Stage:
                     self._foreign(lane, entry_id, fields, now_s)
                 continue
             name = connection.decode("ascii", "replace")
+            if receive_ns >> 63 or number >> 63 or (name not in heard and not is_connection(name)):
+                self._foreign(lane, entry_id, fields, now_s)
+                continue
             if kind == b"e":
-                self._event(lane, entry_id, name, payload, receive_ns, number, now_s)
+                self._event(lane, entry_id, name, payload, fields, now_s)
                 continue
             heard[name] = receive_ns
             event_ms = event_time_ms(payload) if timed else None
@@ -202,20 +208,25 @@ class Stage:
         return bucket
 
     def _event(
-        self, lane: _Lane, entry_id: bytes, connection: str, text: bytes, receive_ns: int, number: int, now_s: float
+        self, lane: _Lane, entry_id: bytes, connection: str, text: bytes, fields: list[bytes] | None, now_s: float
     ) -> None:
         try:
-            self.said.append(Said(lane.stream, connection, session.decode(text), entry_id))
-        except msgspec.DecodeError:
-            self._foreign(lane, entry_id, [connection.encode(), b"%d" % receive_ns, b"%d" % number, text], now_s)
+            event = session.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            event = None
+        if event is not None and 0 <= event.at <= MOST_NS and 0 <= getattr(event, "to", 0) <= MOST_NS:
+            self.said.append(Said(lane.stream, connection, event, entry_id))
+        else:
+            self._foreign(lane, entry_id, fields or [], now_s)
 
     def _foreign(self, lane: _Lane, entry_id: bytes, fields: list[bytes], now_s: float) -> None:
         """An entry that no collector of ours writes is archived as it is, under the time that Redis gave it."""
         self.foreign += 1
         milliseconds, _, sequence = entry_id.partition(b"-")
-        frame = Frame(int(milliseconds) * 1_000_000, "foreign", int(sequence or 0) + 1, b"\n".join(fields))
-        number = frame.receive_ns // MINUTE_NS
-        bucket = lane.buckets.get(number) or self._bucket(lane, number, now_s)
+        at_ns, number = min(int(milliseconds) * 1_000_000, MOST_NS), min(int(sequence or 0) + 1, MOST_NS)
+        frame = Frame(at_ns, "foreign", number, b"\n".join(fields))
+        minute = at_ns // MINUTE_NS
+        bucket = lane.buckets.get(minute) or self._bucket(lane, minute, now_s)
         line = to_staged_line(frame) + b"\n"
         bucket.lines.append(line)
         bucket.buffered_bytes += len(line)
@@ -230,6 +241,8 @@ class Stage:
         if at < 0 or not digits.isdigit():
             return
         trade_id = int(digits)
+        if trade_id > MOST_NS:
+            return
         known = lane.chain.get(connection)
         if known is None:
             if lane.chain:

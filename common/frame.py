@@ -57,6 +57,14 @@ def _line(frame: Frame, *, verbatim: bool) -> bytes:
     return b'%b"b":"%b"}' % (head, base64.b64encode(payload))
 
 
+_CONNECTION = re.compile(r"[0-9a-zA-Z_.-]{1,64}")
+
+
+def is_connection(name: str) -> bool:
+    """Whether a line of the archive can hold it as the id of a connection."""
+    return _CONNECTION.fullmatch(name) is not None
+
+
 _LINE = re.compile(rb'\{"t":(\d{1,20}),"c":"([0-9a-zA-Z_.-]{1,64})","n":(\d{1,20}),"([db])":(.*)\}', re.DOTALL)
 
 

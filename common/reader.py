@@ -39,6 +39,7 @@ class GroupReader:
         self._commands: dict[Stream, bytes] = {}
         self._last: dict[Stream, bytes] = {}
         self._acks: list[bytes] = []
+        self._no_streams: set[Stream] = set()
         self.peeking = False
         """Redis cannot write its log: entries are looked at, not taken."""
 
@@ -113,11 +114,19 @@ class GroupReader:
             if reply.code == "NOGROUP":
                 await self.create_group(stream)
                 return []
+            if reply.code == "WRONGTYPE":
+                self._no_stream(stream, reply)
+                return []
             raise reply
         if not reply:
             return []
         entries: list[Entry] = reply if self.peeking else reply[0][1]
         return entries
+
+    def _no_stream(self, stream: Stream, error: ReplyError) -> None:
+        if stream not in self._no_streams:
+            log.error("%s is left out, it is no stream: %s", stream.key, error)
+        self._no_streams.add(stream)
 
     async def create_group(self, stream: Stream) -> None:
         """A stream and its group, from the stream's beginning; it is no error that it is there."""
@@ -141,6 +150,9 @@ class GroupReader:
             except ReplyError as error:
                 if error.code == "NOGROUP":
                     await self.create_group(stream)
+                    return
+                if error.code == "WRONGTYPE":
+                    self._no_stream(stream, error)
                     return
                 if error.code == "MISCONF":
                     self.peeking = True
