@@ -13,6 +13,7 @@ async def archive(service: Service) -> None:
     recorder = Recorder(service)
     service.registry.register(ArchiverMetrics(recorder.counts))
     service.health.expect("redis", 60.0)
+    service.health.expect("minutes", 180.0)  # written, or none is due
     await recorder.run()
 
 

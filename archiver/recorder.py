@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from archiver.bookkeeper import Bookkeeper
 from archiver.bundles import bundle_day, days_to_bundle
@@ -150,7 +150,7 @@ class Recorder:
 
     async def _tend(self, link: Link, reader: GroupReader, now_s: float) -> None:
         await self._shards.tend(link)
-        names = [name.decode() for name in await link.call("SMEMBERS", STREAMS_SET)]
+        names: list[bytes] = await link.call("SMEMBERS", STREAMS_SET)
         mine = {stream for stream in map(_stream, names) if stream is not None and self._shards.holds(stream)}
         self._give_up(set(self._streams) - mine)
         gained = sorted(mine - set(self._streams))
@@ -250,7 +250,10 @@ class Recorder:
                 return
             log.info("the disk takes data again, after %.0f s", now_s - self._full_since_s)
             self._full_since_s = None
-        await self._write(self._stage.over(now_s, now_ns(), self._unread | self._unclaimed))
+        due = self._stage.over(now_s, now_ns(), self._unread | self._unclaimed)
+        await self._write(due)
+        if not due and not self._writing:
+            self._service.health.beat("minutes")
         if self._due("bundle", now_s, BUNDLE_S) and self._bundling is None:
             self._bundling = asyncio.create_task(self._bundle(), name="bundles")
 
@@ -355,17 +358,19 @@ class Recorder:
         await self._shards.release(link)
 
 
-def _stream(name: str) -> Stream | None:
+@lru_cache(maxsize=16_384)  # and so each name that is none is told once
+def _stream(name: bytes) -> Stream | None:
     try:
-        return Stream.from_key(name)
+        return Stream.from_key(name.decode())
     except ValueError as error:
-        log.error("left out: %s", error)
+        log.error("a name in %s is left out: %s", STREAMS_SET, error)
         return None
 
 
 def _is_old(beat: bytes) -> bool:
     """Whether a collector gave this sign more than a week ago."""
-    return now_ns() - int(beat.rpartition(b" ")[2] or 0) > 7 * DAY_NS
+    at_ns = beat.rpartition(b" ")[2]
+    return not at_ns.isdigit() or now_ns() - int(at_ns) > 7 * DAY_NS
 
 
 async def _sleep_or(stopping: asyncio.Event, pause_s: float) -> None:

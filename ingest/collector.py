@@ -61,16 +61,17 @@ class Collector:
     async def run(self, stopping: asyncio.Event) -> None:
         """Connects and listens until `stopping`; returns when the last session is closed."""
         backoff = Backoff(self._settings.backoff_first_s, self._settings.backoff_max_s)
+        loop = asyncio.get_running_loop()
         stop = asyncio.create_task(stopping.wait())
         try:
             while not stopping.is_set():
-                began_ns = now_ns()
+                began_s = loop.time()
                 try:
                     await self._session(stop)
                 except ConnectFailed as error:
                     self.failures += 1
                     log.warning("%s: %s", self.name, error)
-                if now_ns() - began_ns > self._settings.backoff_max_s * 1e9:
+                if loop.time() - began_s > self._settings.backoff_max_s:
                     backoff.reset()
                 await asyncio.wait([stop], timeout=0 if stopping.is_set() else backoff.next())
         finally:

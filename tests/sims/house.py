@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import redis
+
 from common.streams import GROUP
 from tests.redis_server import RedisServer
 from tests.sims.exchange.client import Exchange
@@ -134,16 +136,8 @@ class House:
 
     def unacknowledged(self) -> dict[str, tuple[int, int]]:
         """Streams with entries that are pending or not even read: (pending, lag)."""
-        left = {}
         with self.redis.client() as client:
-            for name in client.smembers("md:streams"):
-                for group in client.xinfo_groups(name):
-                    if group["name"] == GROUP.encode():
-                        last = client.xinfo_stream(name)["last-generated-id"]
-                        pending, lag = group["pending"], int(group["last-delivered-id"] != last)
-                        if pending or lag:
-                            left[name.decode()] = pending, lag
-        return left
+            return unacknowledged(client)
 
     def close(self) -> None:
         for process in self._processes.values():
@@ -151,6 +145,19 @@ class House:
             process.kill()
             process.wait()
         self._processes.clear()
+
+
+def unacknowledged(client: "redis.Redis") -> dict[str, tuple[int, int]]:
+    """As `House.unacknowledged`, of any Redis."""
+    left = {}
+    for name in client.smembers("md:streams"):
+        for group in client.xinfo_groups(name):
+            if group["name"] == GROUP.encode():
+                last = client.xinfo_stream(name)["last-generated-id"]
+                pending, lag = group["pending"], int(group["last-delivered-id"] != last)
+                if pending or lag:
+                    left[name.decode()] = pending, lag
+    return left
 
 
 @contextlib.contextmanager
