@@ -18,8 +18,9 @@ from archiver.shards import Shards
 from archiver.staging import Bucket, Stage
 from archiver.sweep import sweep
 from archiver.workers import Workers
+from common.backoff import Backoff
 from common.clock import DAY_NS, now_ns
-from common.producer import BEATS, Backoff
+from common.producer import BEATS
 from common.reader import GroupReader, packed_id
 from common.service import Service
 from common.settings import ArchiverSettings

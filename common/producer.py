@@ -8,12 +8,12 @@ twice, and its identity makes that harmless. What is held is bounded in bytes; `
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from common.backoff import Backoff
 from common.streams import GROUP, STREAMS_SET, Stream
 from common.wire import REPLY_TIMEOUT_S, Link, LinkLost, ReplyError, linked, pack, raise_first
 
@@ -28,9 +28,6 @@ CONFIRM_PAUSE_S = 0.25
 WAITAOF_TIMEOUT_MS = 5_000
 WINDOW_BYTES = 4 << 20
 """At most so much is on its way to Redis at once; the rest waits here, where it can be counted."""
-
-RETRY_FIRST_S = 0.1
-RETRY_MAX_S = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -313,21 +310,3 @@ class Producer:
         while self.held_bytes:
             self._moved.clear()
             await self._moved.wait()
-
-
-class Backoff:
-    """Delays that double from `RETRY_FIRST_S` to `RETRY_MAX_S`, each with jitter."""
-
-    def __init__(self, first_s: float = RETRY_FIRST_S, most_s: float = RETRY_MAX_S) -> None:
-        self._first_s = first_s
-        self._most_s = most_s
-        self.tries = 0
-
-    def next(self) -> float:
-        """The next delay in s: between half of the step and the whole of it."""
-        step_s = min(self._most_s, self._first_s * float(2 ** min(self.tries, 16)))
-        self.tries += 1
-        return step_s * random.uniform(0.5, 1.0)
-
-    def reset(self) -> None:
-        self.tries = 0

@@ -4,9 +4,10 @@ import asyncio
 import logging
 from typing import Any
 
+from common.backoff import Backoff
 from common.clock import now_ns
 from common.frame import new_connection_id
-from common.producer import Backoff, Producer
+from common.producer import Producer
 from common.settings import IngestSettings
 from common.streams import Stream
 from ingest.connection import ConnectFailed, Connection, connect

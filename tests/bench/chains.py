@@ -84,6 +84,7 @@ class Chain(Protocol):
     def stop_ingest(self) -> None: ...
     def is_written(self) -> bool: ...
     def frames(self) -> int: ...
+    def dead(self) -> str: ...
     def stop(self) -> None: ...
 
 
@@ -100,6 +101,7 @@ class HouseChain:
         self.files = folder / "data"
         self._redis = redis
         self._archiver_offset_s = offset_s + AHEAD_S
+        self._started: set[str] = set()
         names = symbols()
         self._house = House(
             folder,
@@ -119,14 +121,17 @@ class HouseChain:
         self.keys = [Stream("um", "depth20", name).key for name in names]
 
     def start_archiver(self) -> int:
+        self._started.add("archiver")
         self._house.start("archiver", MASERVER_CLOCK_OFFSET_S=self._archiver_offset_s)
         return self._house.process("archiver").pid
 
     def start_ingest(self) -> int:
+        self._started.add("ingest")
         self._house.start("ingest")
         return self._house.process("ingest").pid
 
     def stop_ingest(self) -> None:
+        self._started.discard("ingest")
         self._house.stop("ingest", 60)
 
     def is_written(self) -> bool:
@@ -140,8 +145,17 @@ class HouseChain:
                 reply["entries-added"] for reply in pipeline.execute(raise_on_error=False) if isinstance(reply, dict)
             )
 
+    def dead(self) -> str:
+        """The end of the log of a service that ended by itself; empty while all live."""
+        for name in self._started:
+            if self._house.process(name).poll() is not None:
+                return f"{name} ended\n{self._house.log(name)[-2000:]}"
+        return ""
+
     def stop(self) -> None:
-        self._house.stop("archiver", 60)
+        if not self.dead():
+            self._house.stop("archiver", 60)
+        self._house.close()
 
 
 class NaiveChain:
@@ -188,6 +202,10 @@ class NaiveChain:
         with self._redis.client() as client:
             return int(client.xinfo_stream(STREAM)["entries-added"]) if client.exists(STREAM) else 0
 
+    def dead(self) -> str:
+        """Which process ended by itself; empty while all live."""
+        return ", ".join(f"{name} ended" for name, process in self._processes.items() if process.poll() is not None)
+
     def stop(self) -> None:
         for name in list(self._processes):
             self._end(name)
@@ -231,16 +249,16 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
         archiver = chain.start_archiver()
         say("warming up")
         chain.start_ingest()
-        _wait(lambda: chain.frames() > 0)
+        _wait(chain, lambda: chain.frames() > 0)
         time.sleep(WARM_S if mode == "paced" else 1.0)
         chain.stop_ingest()
-        _wait(chain.is_written)
+        _wait(chain, chain.is_written)
         time.sleep(max(0.0, started_s + LEAD_S - 1.0 - time.time()))
         empty = _kept(chain, redis)
         before = {"redis": cpu_s(redis.process.pid), "archiver": cpu_s(archiver)}
         frames_before = chain.frames()
         ingest = chain.start_ingest()
-        _wait(lambda: chain.frames() - frames_before > SYMBOLS)
+        _wait(chain, lambda: chain.frames() - frames_before > SYMBOLS)
         time.sleep(2.0)  # every connection is subscribed
         minute = time.strftime("%H-%M", time.gmtime(time.time() + offset_s))
         pids = {"ingest": ingest, "redis": redis.process.pid, "archiver": archiver}
@@ -263,7 +281,7 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
             ingest_cpu_s, took_s = cpu_s(ingest) - ingest_before, time.monotonic() - began_s
             chain.stop_ingest()
             say("waiting until all is written")
-            _wait(chain.is_written)
+            _wait(chain, chain.is_written)
         frames = chain.frames() - frames_before
         millions = frames / 1e6
         return Run(
@@ -303,9 +321,11 @@ def _memory_a_frame(chain: Chain, redis: RedisServer, empty: tuple[int, int]) ->
     return (used_bytes - empty[0]) / (entries - empty[1]), sum(sizes) / len(sizes)
 
 
-def _wait(condition: Callable[[], bool], within_s: float = 300.0) -> None:
+def _wait(chain: Chain, condition: Callable[[], bool], within_s: float = 300.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
+        if dead := chain.dead():
+            raise RuntimeError(dead)
         if time.monotonic() > deadline:
             raise TimeoutError("the chain did not get there")
         time.sleep(0.5)

@@ -217,7 +217,9 @@ def test_a_process_that_dies_is_started_again(project: Project) -> None:
     """A collector that is killed within its container is back by itself."""
     (container,) = project.containers("ingest")
     before = inspect(container)["RestartCount"]
-    subprocess.run(["docker", "exec", container, "sh", "-c", "kill -9 -1"], capture_output=True, check=False, timeout=30)
+    subprocess.run(
+        ["docker", "exec", container, "sh", "-c", "kill -9 -1"], capture_output=True, check=False, timeout=30
+    )
     project.until(lambda: bool(inspect(container)["RestartCount"] > before))
     project.record_on()
 
