@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricsSource
 
-from archiver.recorder import Counts
+from archiver.writing import Counts
 
 _COUNTERS = {
     "frames": "Entries read from Redis.",

@@ -8,16 +8,14 @@ log.
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from archiver.bookkeeper import Bookkeeper
-from archiver.bundles import bundle_day, days_to_bundle
-from archiver.minutes import Job, Written, share, write_minutes
 from archiver.shards import Shards
 from archiver.staging import Bucket, Stage
 from archiver.sweep import sweep
 from archiver.workers import Workers
+from archiver.writing import Counts, Writing
 from common.backoff import Backoff
 from common.clock import DAY_NS, now_ns
 from common.producer import BEATS
@@ -39,30 +37,8 @@ TIGHT = 0.9
 SHORT_S = 5.0
 """Between two rounds of writing in parts: memory falls only when the last round is acknowledged and trimmed."""
 
-JOB_BUCKETS = 128
-WRITING_BYTES = 512 << 20
-"""So much may be with the workers at once."""
-
 ENTRIES_A_READ = 64
 """The pace of polling aims at so many entries of the busiest stream in one read."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What `/metrics` shows."""
-
-    frames: int = 0
-    minutes: int = 0
-    doubled: int = 0
-    mismatched: int = 0
-    rejected: int = 0
-    failed_writes: int = 0
-    bundles: int = 0
-    polls: int = 0
-    staged_bytes: int = 0
-    redis_used_bytes: int = 0
-    raw_bytes: int = 0
-    parquet_bytes: int = 0
 
 
 class Recorder:
@@ -74,22 +50,17 @@ class Recorder:
         self._settings: ArchiverSettings = settings.archiver
         self._url = settings.redis_url
         self._data = settings.data_dir
-        self._workers = Workers(service, self._settings.workers)
         self._stage = Stage(settings.state_dir / "stage" / service.instance, grace_s=self._settings.grace_s)
         self._books = Bookkeeper(self._data, dead_after_s=self._settings.dead_after_s)
         self._shards = Shards(service.instance, shards=self._settings.shards, lease_s=self._settings.lease_s)
         self._streams: list[Stream] = []
         self._unclaimed: set[Stream] = set()
         self._unread: frozenset[Stream] = frozenset()
-        self._writing: set[asyncio.Task[None]] = set()
-        self._writing_bytes = 0
-        self._written: list[Bucket] = []
         self._to_trim: set[Stream] = set()
-        self._bundling: asyncio.Task[None] | None = None
         self._full_since_s: float | None = None
-        self._fault: BaseException | None = None
         self._next_s: dict[str, float] = {}
         self.counts = Counts()
+        self._writing = Writing(self._data, Workers(service, self._settings.workers), self._books, self.counts)
 
     async def run(self) -> None:
         """Records until the service stops; what is staged then stays pending in Redis."""
@@ -119,8 +90,7 @@ class Recorder:
         log.info("reading from redis")
         pause_s = 0.0
         while not self._service.stopping.is_set():
-            if self._fault is not None:
-                raise self._fault
+            self._writing.raise_fault()
             now_s = time.monotonic()
             if self._due("tend", now_s, min(TEND_S, self._settings.lease_s / 4)):
                 await self._tend(link, reader, now_s)
@@ -183,13 +153,13 @@ class Recorder:
         if share > TIGHT:
             await reader.trim(self._streams, tail_s=0)
         short = share > self._settings.redis_memory_fraction or self.counts.staged_bytes > self._settings.stage_bytes
-        if short and not self._writing and self._due("short", now_s, SHORT_S):
+        if short and self._writing.is_idle and self._due("short", now_s, SHORT_S):
             buckets = self._stage.largest(0.75)
             log.info(
                 "memory is short (redis %.0f %%, staged %d MB): %d minutes are written in parts",
                 100 * share, self.counts.staged_bytes >> 20, len(buckets),
             )  # fmt: skip
-            await self._write(buckets)
+            self._write(buckets)
 
     def _give_up(self, streams: "list[Stream] | set[Stream]") -> None:
         for stream in list(streams):
@@ -201,7 +171,7 @@ class Recorder:
     # Reading.
 
     def _may_read(self) -> bool:
-        return self._full_since_s is None and self._writing_bytes < WRITING_BYTES
+        return self._full_since_s is None and not self._writing.is_busy
 
     async def _read(self, reader: GroupReader, now_s: float) -> int:
         """One poll; gives the number of entries of the busiest stream."""
@@ -252,107 +222,49 @@ class Recorder:
             log.info("the disk takes data again, after %.0f s", now_s - self._full_since_s)
             self._full_since_s = None
         due = self._stage.over(now_s, now_ns(), self._unread | self._unclaimed)
-        await self._write(due)
-        if not due and not self._writing:
+        self._write(due)
+        if not due and self._writing.is_idle:
             self._service.health.beat("minutes")
-        if self._due("bundle", now_s, BUNDLE_S) and self._bundling is None:
-            self._bundling = asyncio.create_task(self._bundle(), name="bundles")
+        if self._due("bundle", now_s, BUNDLE_S):
+            self._writing.bundle(self._shards.holds, self._settings.bundle_after_s)
 
-    async def _write(self, buckets: list[Bucket]) -> None:
-        if self._writing_bytes >= WRITING_BYTES:
+    def _write(self, buckets: list[Bucket]) -> None:
+        """Hands buckets over to the workers, unless these have enough to do."""
+        if self._writing.is_busy:
             return
-        taken = {}
+        taken = []
         for bucket in buckets:
             try:
                 self._stage.take(bucket)
             except OSError as error:
                 self._disk_is_full(error)
                 break
-            taken[bucket.minute, bucket.path] = bucket
-        jobs = [Job(bucket.minute, (bucket.path,)) for bucket in taken.values()]
-        for part in share(jobs, self._settings.workers):
-            for start in range(0, len(part), JOB_BUCKETS):
-                group = part[start : start + JOB_BUCKETS]
-                work = self._write_group(group, [taken[job.minute, job.staged[0]] for job in group])
-                task = asyncio.create_task(work, name="write")
-                self._writing.add(task)
-                task.add_done_callback(self._finished)
-
-    def _finished(self, task: "asyncio.Task[None]") -> None:
-        """What a worker raised, but for a disk that is full, is a fault of ours: the loop ends with it."""
-        self._writing.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._fault = task.exception()
-
-    async def _write_group(self, jobs: list[Job], buckets: list[Bucket]) -> None:
-        """Writes a group of minutes, again and again until it works: its frames are nowhere else but in Redis."""
-        size = sum(bucket.size_bytes for bucket in buckets)
-        self._writing_bytes += size
-        backoff = Backoff(0.5, 10.0)
-        try:
-            while True:
-                try:
-                    done = await self._workers.run(partial(write_minutes, self._data, jobs))
-                    break
-                except OSError as error:
-                    self.counts.failed_writes += 1
-                    if not backoff.tries:
-                        log.error("cannot write %d minutes, trying again: %s", len(jobs), error)
-                    await asyncio.sleep(backoff.next())
-        finally:
-            self._writing_bytes -= size
-        for written in done:
-            self._count(written)
-            self._books.written(written)
-        self._written += buckets
-        self._service.health.beat("minutes")
-
-    def _count(self, written: Written) -> None:
-        self.counts.minutes += 1
-        self.counts.doubled += written.doubled
-        self.counts.mismatched += written.mismatched
-        self.counts.rejected += written.rejected.count if written.rejected else 0
-        self.counts.raw_bytes += written.raw_bytes
-        self.counts.parquet_bytes += written.parquet_bytes
+            taken.append(bucket)
+        self._writing.submit(taken)
 
     async def _acknowledge(self, reader: GroupReader) -> None:
-        """What is durable now is acknowledged with the next read; then its streams are trimmed."""
+        """What is durable, rows of the ledger first, is acknowledged with the next read; then its streams are trimmed."""
         if self._to_trim:
             streams, self._to_trim = self._to_trim, set()
             await reader.trim(sorted(streams), tail_s=self._settings.tail_s)
-        written, self._written = self._written, []
-        for bucket in written:
-            reader.acknowledge(bucket.minute.stream, bytes(bucket.ids), bucket.count)
-            bucket.path.unlink(missing_ok=True)
-            self._to_trim.add(bucket.minute.stream)
+        written = self._writing.written()
         try:
             said = await self._books.settle()
         except OSError as error:
             self._disk_is_full(error)
-        else:
-            for one in said:
-                reader.acknowledge(one.stream, packed_id(one.entry_id), 1)
-
-    async def _bundle(self) -> None:
-        """Bundles the days that are over, one after the other."""
-        try:
-            after_s = self._settings.bundle_after_s
-            for stream, day in await asyncio.to_thread(days_to_bundle, self._data, now_ns(), after_s):
-                if self._shards.holds(stream) and not self._service.stopping.is_set():
-                    self._books.bundled(await self._workers.run(partial(bundle_day, self._data, stream, day)))
-                    self.counts.bundles += 1
-                    log.info("%s: the day %s is bundled", stream.key, day)
-        except (OSError, ValueError) as error:
-            self.counts.failed_writes += 1
-            log.error("cannot bundle, trying again later: %s", error)
-        finally:
-            self._bundling = None
+            self._writing.keep(written)
+            return
+        for bucket in written:
+            reader.acknowledge(bucket.minute.stream, bytes(bucket.ids), bucket.count)
+            bucket.path.unlink(missing_ok=True)
+            self._to_trim.add(bucket.minute.stream)
+            self._service.health.beat("minutes")
+        for one in said:
+            reader.acknowledge(one.stream, packed_id(one.entry_id), 1)
 
     async def _leave(self, link: Link, reader: GroupReader) -> None:
         """Finishes what the workers have, acknowledges it, and gives the shards back."""
-        waiting = self._writing | ({self._bundling} if self._bundling else set())
-        if waiting:
-            await asyncio.wait(waiting, timeout=self._settings.drain_s * 0.6)
+        await self._writing.finish(self._settings.drain_s * 0.6)
         await self._acknowledge(reader)
         await reader.flush()
         self._give_up(self._streams)

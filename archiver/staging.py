@@ -170,7 +170,7 @@ class Stage:
                 continue
             name = connection.decode("ascii", "replace")
             if receive_ns >> 63 or number >> 63 or (name not in heard and not is_connection(name)):
-                self._foreign(lane, entry_id, fields, now_s)
+                self._foreign(lane, entry_id, fields or [], now_s)
                 continue
             if kind == b"e":
                 self._event(lane, entry_id, name, payload, fields, now_s)

@@ -27,7 +27,7 @@ class Workers:
 
     def __init__(self, service: Service, count: int) -> None:
         self._service = service
-        self._count = count
+        self.count = count
         self._pool = service.processes(count)
 
     async def run(self, work: Callable[[], Result]) -> Result:
@@ -42,5 +42,5 @@ class Workers:
         except BrokenProcessPool as error:
             if pool is self._pool:
                 log.error("a worker died, starting new ones")
-                self._pool = self._service.processes(self._count)
+                self._pool = self._service.processes(self.count)
             raise WorkerLost("a worker process died") from error

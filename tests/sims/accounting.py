@@ -103,13 +103,15 @@ class Account:
             )
         return "\n".join(told)
 
+    def holding(self) -> list[Row]:
+        """The rows that hold; the stop at the test's end, which leaves an open one in each stream, is none."""
+        return [
+            row for row in self.rows if row.healed_by is None and not (row.cause == "maintenance" and row.to is None)
+        ]
+
     def causes(self) -> set[str]:
-        """Why frames are missing; the stop at the test's end, which leaves an open row, is none."""
-        return {
-            row.cause
-            for row in self.rows
-            if row.healed_by is None and not (row.cause == "maintenance" and row.to is None)
-        }
+        """Why frames are missing."""
+        return {row.cause for row in self.holding()}
 
 
 def _covers(row: Row, at_ns: int) -> bool:

@@ -156,7 +156,7 @@ def unacknowledged(client: "redis.Redis") -> dict[str, tuple[int, int]]:
                 last = client.xinfo_stream(name)["last-generated-id"]
                 pending, lag = group["pending"], int(group["last-delivered-id"] != last)
                 if pending or lag:
-                    left[name.decode()] = pending, lag
+                    left[str(name, "utf-8") if isinstance(name, bytes) else name] = pending, lag
     return left
 
 

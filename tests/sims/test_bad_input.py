@@ -9,6 +9,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +120,7 @@ def test_replies_to_nobody_are_logged(tmp_path: Path) -> None:
 
 def test_every_refusal_is_told_and_outlived(tmp_path: Path) -> None:
     """429, 403, 451, 503, a length that lies, a reset: each is told in one clear line, and then it records."""
-    told = {
+    told: dict[str, dict[str, Any]] = {
         "HTTP 429": {"status": 429, "retry_after": 1},
         "HTTP 403: <!DOCTYPE HTML": {"status": 403},
         'HTTP 451: {\\"code\\":0,\\"msg\\":\\"Service unavailable from a restricted location': {"status": 451},
@@ -144,8 +145,8 @@ def test_every_refusal_is_told_and_outlived(tmp_path: Path) -> None:
 def test_strangers_in_redis_stop_nothing(tmp_path: Path) -> None:
     """Entries that no collector wrote are archived as they are; keys that are no streams are named in the log; all
     else goes on."""
-    good = {"c": "0-stranger", "t": f"{now_ns():019d}", "n": "1", "d": '{"e":"mine"}'}
-    foreign = [
+    good: dict[str, str | bytes] = {"c": "0-stranger", "t": f"{now_ns():019d}", "n": "1", "d": '{"e":"mine"}'}
+    foreign: list[dict[str, str | bytes]] = [
         {"foo": "bar"},
         {**good, "t": "yesterday"},
         {**good, "t": "9" * 30},

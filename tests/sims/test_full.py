@@ -27,7 +27,7 @@ def nothing_lost(built: House, tell: Tell) -> None:
     result = account(built.exchange, built.data)
     tell(**result.figures)
     assert (result.missing, result.doubled, result.alien) == ({}, {}, {})
-    assert result.causes() == set()
+    assert result.holding() == []
 
 
 def test_a_full_data_disk_waits_in_redis(tmp_path: Path, tell: Tell) -> None:

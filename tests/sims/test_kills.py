@@ -74,7 +74,7 @@ def test_archiver_and_redis_killed_lose_nothing(tmp_path: Path, dice: random.Ran
         result = account(built.exchange, built.data)
         tell(**result.figures)
         assert (result.missing, result.doubled, result.alien) == ({}, {}, {})
-        assert result.causes() == set()
+        assert result.holding() == []
 
 
 def test_collector_and_everything_killed_is_in_the_ledger(tmp_path: Path, dice: random.Random, tell: Tell) -> None:
@@ -125,4 +125,4 @@ def test_paused_services_lose_nothing_that_is_not_in_the_ledger(tmp_path: Path, 
         tell(**result.figures)
         assert (result.doubled, result.alien) == ({}, {})
         assert result.story() == ""
-        assert result.causes() == set()
+        assert result.holding() == []

@@ -51,5 +51,5 @@ def test_five_thousand_frames_a_second(tmp_path: Path, tell: Tell) -> None:
         tell(**result.figures, **{f"{name}_mb": round(mb) for name, mb in most.items()})
         assert result.archived > 4500 * SECONDS * LENGTH
         assert (result.missing, result.doubled, result.alien) == ({}, {}, {})
-        assert result.causes() == set()
+        assert result.holding() == []
         assert all(most[name] < cap for name, cap in CAPS_MB.items()), most

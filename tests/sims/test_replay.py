@@ -1,4 +1,4 @@
-"""The whole way with real recordings: what the exchange once sent is archived as it was, and its Parquet says the same."""
+"""The whole way with real recordings: what was once sent is archived as it was, and its Parquet says the same."""
 
 import json
 import math
