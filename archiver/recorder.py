@@ -243,7 +243,7 @@ class Recorder:
         self._writing.submit(taken)
 
     async def _acknowledge(self, reader: GroupReader) -> None:
-        """What is durable, rows of the ledger first, is acknowledged with the next read; then its streams are trimmed."""
+        """What is durable, its rows first, is acknowledged with the next read; then its streams are trimmed."""
         if self._to_trim:
             streams, self._to_trim = self._to_trim, set()
             await reader.trim(sorted(streams), tail_s=self._settings.tail_s)

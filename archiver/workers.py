@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -11,6 +12,11 @@ from common.service import Service
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+
+def _step_back() -> None:
+    """Who receives goes first: at a minute's end the workers would take every core from the collector and Redis."""
+    os.nice(10)
 
 
 class WorkerLost(OSError):
@@ -28,7 +34,7 @@ class Workers:
     def __init__(self, service: Service, count: int) -> None:
         self._service = service
         self.count = count
-        self._pool = service.processes(count)
+        self._pool = service.processes(count, _step_back)
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """Does picklable work in a worker.
@@ -42,5 +48,5 @@ class Workers:
         except BrokenProcessPool as error:
             if pool is self._pool:
                 log.error("a worker died, starting new ones")
-                self._pool = self._service.processes(self.count)
+                self._pool = self._service.processes(self.count, _step_back)
             raise WorkerLost("a worker process died") from error

@@ -5,146 +5,29 @@ volumes, ports and folders of its own, so that a house that runs here is not tou
 """
 
 import json
-import os
 import re
-import secrets
-import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-import redis
 
-from tests.redis_server import free_port
+from tests.e2e.project import MARKS, UID, Project, inspect, running
 from tests.sims.accounting import account, verify_holds
-from tests.sims.exchange.client import Exchange
-from tests.sims.house import AHEAD_S, JUDGED_S, unacknowledged
 
-ROOT = Path(__file__).parents[2]
 SERVICES = ("ingest", "archiver", "redis")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 CHANNELS = ("depth20", "aggTrade", "markPrice", "bookTicker")
-UID = 4321
 MINUTE_WITHIN_S = 180.0
-
-
-def _missing() -> str:
-    """Why there is no Docker engine with Compose here; empty where one answers."""
-    if shutil.which("docker") is None:
-        return "no docker on the PATH"
-    for command in (("docker", "info"), ("docker", "compose", "version")):
-        run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        if run.returncode:
-            return run.stderr.strip() or "no Docker engine answers"
-    return ""
-
-
-MISSING = _missing()
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(bool(MISSING) and os.environ.get("MASERVER_TEST_REQUIRE_DOCKER") != "1", reason=MISSING),
-]
-
-
-class Project:
-    """A Compose project of the whole house, in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.name = f"maserver-test-{secrets.token_hex(3)}"
-        self.data = folder / "data"
-        self.sim_port, self.redis_port = free_port(), free_port()
-        folders = [f"{folder / name}:/{name}" for name in ("data", "state", "reports")]
-        services: dict[str, dict[str, list[str]]] = {
-            name: {"volumes": folders} for name in ("init", "ingest", "archiver")
-        }
-        services["redis"] = {"ports": [f"127.0.0.1:{self.redis_port}:6379"]}
-        override = folder / "override.yaml"
-        override.write_text(json.dumps({"services": services}))
-        files = (ROOT / "compose.yaml", ROOT / "compose.sim.yaml", override)
-        named = [word for file in files for word in ("-f", str(file))]
-        self._command = ["docker", "compose", "--project-name", self.name, *named]
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("MASERVER_")}
-        self._environ = clean | {
-            "MASERVER_UID": str(UID),
-            "MASERVER_GID": str(UID),
-            "MASERVER_SYMBOLS": ",".join(SYMBOLS),
-            "MASERVER_CHANNELS": ",".join(CHANNELS),
-            "MASERVER_ARCHIVER__GRACE_S": "1.5",
-            "MASERVER_ARCHIVER__LEASE_S": "2",
-            "MASERVER_ARCHIVER__DEAD_AFTER_S": "4",
-            "MASERVER_TEST_SIM_PORT": str(self.sim_port),
-        }
-
-    def run(self, *words: str, code: int = 0) -> str:
-        """`docker compose ...`; gives its standard output."""
-        command = [*self._command, *words]
-        run = subprocess.run(
-            command, env=self._environ, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert run.returncode == code, f"{words}: {run.returncode}\n{run.stdout[-2000:]}\n{run.stderr[-2000:]}"
-        return run.stdout
-
-    def containers(self, service: str) -> list[str]:
-        return self.run("ps", "--quiet", service).split()
-
-    def client(self) -> "redis.Redis":
-        return redis.Redis(port=self.redis_port, socket_timeout=20)
-
-    def exchange(self) -> Exchange:
-        return Exchange.attached(f"http://127.0.0.1:{self.sim_port}")
-
-    def minutes(self, kind: str) -> set[str]:
-        """The streams that have a minute file: `um/depth20/BTCUSDT`."""
-        root = self.data / kind
-        return {str(path.relative_to(root).parent.parent) for path in root.rglob("??-??.*")}
-
-    def until(self, reached: Callable[[], bool], within_s: float = 60.0) -> None:
-        deadline = time.monotonic() + within_s
-        while not reached():
-            if time.monotonic() > deadline:
-                raise TimeoutError(self.run("logs", "--tail", "30"))
-            time.sleep(0.3)
-
-    def received(self) -> int:
-        """Entries that ever came into Redis; -1 while it does not answer."""
-        try:
-            with self.client() as client:
-                return sum(client.xinfo_stream(name)["entries-added"] for name in client.smembers("md:streams"))
-        except redis.RedisError:
-            return -1
-
-    def record_on(self) -> None:
-        """Waits until frames come and are read by an archiver."""
-        self.until(lambda: self.received() >= 0)
-        wanted = self.received() + 100
-
-        def is_reading() -> bool:
-            with self.client() as client:
-                lags = [client.xinfo_groups(name)[0]["lag"] for name in client.smembers("md:streams")]
-            return self.received() > wanted and max(lag or 0 for lag in lags) < 50
-
-        self.until(is_reading)
-
-
-def inspect(container: str) -> dict[str, Any]:
-    found: list[dict[str, Any]] = json.loads(subprocess.check_output(["docker", "inspect", container], timeout=30))
-    return found[0]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The house, recording; everything of it is removed at the end."""
-    assert not MISSING, MISSING
-    built = Project(tmp_path_factory.mktemp("compose"))
-    try:
-        built.run("up", "-d", "--build")
+    """The house, recording."""
+    environ = {"MASERVER_SYMBOLS": ",".join(SYMBOLS), "MASERVER_CHANNELS": ",".join(CHANNELS)}
+    with running(Project(tmp_path_factory.mktemp("compose"), environ=environ)) as built:
         yield built
-    finally:
-        built.run("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 def test_containers_are_confined(project: Project) -> None:
@@ -246,13 +129,7 @@ def test_down_and_up_goes_on(project: Project) -> None:
 def test_nothing_was_lost_but_what_the_ledger_says(project: Project) -> None:
     """After all of this each frame sent is archived once or lies in a row of the ledger, and `verify` finds nothing."""
     project.record_on()
-    project.run("stop", "ingest")
-    project.run("stop", "archiver")
-    ahead = project.run("run", "-d", "-T", "-e", f"MASERVER_CLOCK_OFFSET_S={AHEAD_S}", "archiver").split()[-1]
-    time.sleep(JUDGED_S)
-    with project.client() as client:
-        project.until(lambda: not unacknowledged(client))
-    subprocess.run(["docker", "stop", ahead], check=True, capture_output=True, timeout=60)
+    project.settle()
     assert project.run("run", "--rm", "-T", "archiver", "verify") == "everything holds\n"
     result = account(project.exchange(), project.data)
     assert (result.doubled, result.alien) == ({}, {})

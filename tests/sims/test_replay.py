@@ -6,33 +6,22 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from archiver import tables
 from common.clock import DAY_NS, SECOND_NS
 from common.paths import day_of, folder, parquet_day, raw_day
 from common.streams import Stream
-from tests.sims.accounting import account, lines, verify_holds
-from tests.sims.exchange.recording import read_all, shifted
+from tests.sims.accounting import lines
+from tests.sims.exchange.recording import read_all
 from tests.sims.house import House, house
+from tests.sims.recordings import DATA, MIDNIGHT, PRESENT, compare
 
-DATA = Path(__file__).parents[2] / "../shared/data"
 pytestmark = [
     pytest.mark.real_data,
     pytest.mark.skipif(not DATA.is_dir(), reason="the recordings are not beside the repository"),
 ]
 
-MIDNIGHT = (
-    DATA / "derived/um_BTCUSDT_20230404T235820Z_514s_depth20_100ms_DERIVED.txt.gz",
-    DATA / "ws/um_BTCUSDT_20230404T235820Z_100s_depth0ms_trade_bookTicker_markPrice1s.gz",
-    DATA / "ws/um_BTCUSDT_20230405T000000Z_415s_depth0ms_trade_bookTicker_markPrice1s_continuation.gz",
-)
-PRESENT = (
-    DATA / "ws/um_BTCUSDT_20261006_aggTrade_45frames.TRANSCRIBED.jsonl",
-    DATA / "ws/um_BTCUSDT_20261006_markPrice1s_30frames.TRANSCRIBED.jsonl",
-)
 BEFORE_S = 12.0
 """So much of the recording is played before its midnight."""
 START_S = 8.0
@@ -63,7 +52,7 @@ def test_a_recorded_midnight_is_archived_in_both_days(tmp_path: Path) -> None:
         until(lambda: built.exchange.state()["replay"]["state"] == "done", built)
         until(lambda: all(bundle.exists() for bundle in bundles), built)
         built.settle()
-        compare(built, streams, MIDNIGHT, window)
+        compare(built.exchange, built.data, streams, MIDNIGHT, window)
         for stream in streams:
             for kind, bundle in (("raw", raw_day(stream, before)), ("parquet", parquet_day(stream, before))):
                 days = sorted(path.name for path in (built.data / folder(kind, stream)).iterdir())
@@ -88,7 +77,7 @@ def test_payloads_of_the_present_are_archived_as_they_are(tmp_path: Path) -> Non
         built.exchange.start_replay()
         until(lambda: built.exchange.state()["replay"]["state"] == "done", built)
         built.settle()
-        compare(built, streams, PRESENT, window)
+        compare(built.exchange, built.data, streams, PRESENT, window)
 
 
 def replay(files: tuple[Path, ...], window_s: tuple[float, float]) -> tuple[str, ...]:
@@ -102,28 +91,3 @@ def until(reached: Callable[[], bool], built: House, within_s: float = 70.0) -> 
     while not reached():
         assert time.monotonic() < deadline, built.log("ingest")[-2000:] + built.log("archiver")[-2000:]
         time.sleep(0.1)
-
-
-def compare(built: House, streams: dict[Stream, str], files: tuple[Path, ...], window_s: tuple[float, float]) -> None:
-    """The recording itself, its times moved as the exchange moved them, against raw lines and Parquet rows."""
-    result = account(built.exchange, built.data)
-    assert (result.missing, result.doubled, result.alien, result.causes()) == ({}, {}, {}, set())
-    shift_ms = built.exchange.state()["replay"]["shift_ms"]
-    recorded = read_all(files, window_s)
-    for stream, name in streams.items():
-        sent = [shifted(frame.payload, shift_ms) for frame in recorded if frame.stream == name]
-        assert sent
-        archived = sorted(lines(built.data, stream), key=lambda line: line.counter)
-        assert [line.payload for line in archived] == sent
-        assert sorted(parquet_values(built.data, stream), key=text) == sorted(map(json.loads, sent), key=text)
-    assert verify_holds(built.data) == []
-
-
-def parquet_values(data: Path, stream: Stream) -> list[dict[str, Any]]:
-    """What all Parquet files of a stream say, as JSON values."""
-    files = sorted((data / folder("parquet", stream)).rglob("*.parquet"))
-    return [value for file in files for value in tables.payload_values(tables.read(file), stream)]
-
-
-def text(value: dict[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True)
