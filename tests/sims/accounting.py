@@ -133,7 +133,7 @@ def account(exchange: Exchange, data: Path, *, until_ns: int | None = None) -> A
         digests = Counter(exchange.digest(line.payload) for line in found)
         expected = Counter(one.digest for one in sent)
         result.archived += len(found)
-        doubled = sum((digests - expected)[digest] for digest in digests if digest in expected)
+        doubled = sum(count for digest, count in (digests - expected).items() if digest in expected)
         if doubled:
             result.doubled[stream] = doubled
         alien = sum(count for digest, count in digests.items() if digest not in expected)
