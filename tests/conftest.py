@@ -43,11 +43,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     rows = list(_rows(terminalreporter))
     text = f"""# Reliability
 
-What `make soak` showed on {iso(now_ns())[:10]}: each simulation of `tests/sims` at {LENGTH:g} times its length in `make
-test`, with real processes, a real Redis and the simulated exchange, compared frame by frame and byte by byte with what
-the exchange says it sent. *Missing* are frames that were sent and are not archived: where the collector is killed, or
-Redis is away for longer than the hold lasts, there are some, and each of them lies in a row of the ledger with its
-cause.
+What `make soak` showed on {iso(now_ns())[:10]}: each simulation of `tests/sims`, {LENGTH:g} times as long as in
+`make test`, with real processes, a real Redis and the simulated exchange, compared frame by frame and byte by byte with
+what the exchange says it sent. *Missing* are frames that were sent and are not archived: where the collector is killed,
+or Redis is away for longer than the hold lasts, there are some, and each lies in a row of the ledger with its cause.
+The *rows* count the stop at each simulation's end too.
 
 | simulation | outcome | seconds | figures |
 |---|---|---|---|

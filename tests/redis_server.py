@@ -13,7 +13,6 @@ from pathlib import Path
 
 import redis
 
-
 CONFIG = Path(__file__).parents[1] / "config" / "redis.conf"
 """The settings that Compose and `main.py` use too."""
 
