@@ -25,7 +25,7 @@ run: venv ## record without Docker; ARGS=--sim records a simulated exchange
 	$(BIN)/python main.py $(ARGS)
 
 test: venv ## run the tests, four at a time (most of them wait); ARGS="-k config" runs some
-	$(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 lint: format-check types imports ## check style, types and who imports whom
 
@@ -45,7 +45,7 @@ bench: venv ## measure; nothing passes or fails
 	$(BIN)/python -m tests.bench $(ARGS)
 
 soak: venv ## run the simulations at full length; writes docs/reliability.md (about an hour)
-	MASERVER_TEST_LENGTH=$(LENGTH) $(BIN)/python -m pytest tests/sims -n 4 --reliability docs/reliability.md $(ARGS)
+	MASERVER_TEST_LENGTH=$(LENGTH) $(BIN)/python -m pytest tests/sims -n 4 --dist worksteal --reliability docs/reliability.md $(ARGS)
 
 lock: venv ## resolve requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	$(LOCK) --output-file requirements/run.txt && $(LOCK) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt

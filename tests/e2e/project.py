@@ -37,7 +37,6 @@ MISSING = _missing()
 MARKS = [
     pytest.mark.docker,
     pytest.mark.timeout(400),
-    pytest.mark.xdist_group("compose"),  # one project at a time
     pytest.mark.skipif(bool(MISSING) and os.environ.get("MASERVER_TEST_REQUIRE_DOCKER") != "1", reason=MISSING),
 ]
 
