@@ -64,7 +64,6 @@ class Bookkeeper:
         self._changed: set[Stream] = set()
         self._said: list[Said] = []
         self._found: list[Row] = []
-        self.rows_written = 0
 
     # What comes in.
 
@@ -162,8 +161,7 @@ class Bookkeeper:
     def judge(self, beats: dict[bytes, bytes], stage: Stage, unread: frozenset[Stream], now_s: float) -> None:
         """Decides which sessions live, by their collectors' signs of life; `unread` streams are judged later.
 
-        A sign that changes is life, one that does not for `dead_after_s` is death; until either is seen all stays as it
-        is.
+        A sign that changes is life, one that does not for `dead_after_s` is death; until then all stays as it is.
         """
         alive, dead = set(), set()
         silent = {one.connection for coverage in self._coverage.values() for one in coverage.silent()}
@@ -230,7 +228,6 @@ class Bookkeeper:
             self._changed |= changed
             raise
         self._rows.update((row.id, row) for row in appended)
-        self.rows_written += len(appended)
         for row in appended:
             log.info(
                 "ledger: %s %s %s..%s %s", row.id, row.stream.key, row.from_, row.to or "", row.healed_by or row.cause

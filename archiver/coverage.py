@@ -84,10 +84,6 @@ class Coverage:
         if session is not None and at_ns > session.last_ns:
             session.last_ns = at_ns
 
-    def living(self) -> Iterator[Session]:
-        """Sessions without an end."""
-        return (session for session in self.sessions.values() if session.end_ns is None)
-
     def silent(self) -> Iterator[Session]:
         """Sessions without a closing event, dead or alive."""
         return (session for session in self.sessions.values() if session.closed is None)

@@ -1,9 +1,7 @@
-"""Session events: what a collector says about its own coverage of a stream, in the stream's own order (DESIGN section
-6).
+"""Session events: what a collector says about its coverage of a stream, in the stream's own order (DESIGN section 6).
 
 A session is the time in which one connection was subscribed to one exchange stream. A collector knows when its sessions
-opened and closed and what it dropped; it cannot know what its twin received, so it writes no ledger rows: the archiver
-does.
+opened and closed and what it dropped; it cannot know what its twin received, so it writes no rows: the archiver does.
 """
 
 from typing import Literal

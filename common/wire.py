@@ -60,15 +60,12 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=ReplyError, protocolError=LinkLost)
         self._waiting: deque[tuple[int, list[Any], Callable[[list[Any]], None], asyncio.Future[None] | None]] = deque()
         self._transport: asyncio.Transport | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
         self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=1 << 20)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -85,12 +82,6 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(LinkLost(f"the connection to Redis is gone: {exc or 'closed by the server'}"))
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
 
     # What we call.
 
@@ -145,17 +136,12 @@ class Link(asyncio.Protocol):
             raise reply
         return reply
 
-    async def writable(self) -> None:
-        """Waits until the socket takes more."""
-        await self._writable.wait()
-
     def close(self, reason: Exception | None = None) -> None:
         """Closes the socket; who waits for replies gets `LinkLost`. May be called again."""
         if self.lost.done():
             return
         error = reason or LinkLost("the connection to Redis was closed")
         self.lost.set_result(error)
-        self._writable.set()
         if self._transport is not None:
             self._transport.abort()
         while self._waiting:
