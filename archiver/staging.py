@@ -69,6 +69,14 @@ class Bucket:
     def size_bytes(self) -> int:
         return self.buffered_bytes + self.spilled_bytes
 
+    def add(self, line: bytes, entry_id: bytes, now_s: float) -> None:
+        """Takes a line, with its end, and the id of the entry that it was."""
+        self.lines.append(line)
+        self.buffered_bytes += len(line)
+        self.ids += packed_id(entry_id)
+        self.count += 1
+        self.last_s = now_s
+
     def spill(self) -> None:
         """Moves the lines into the file.
 
@@ -183,11 +191,7 @@ class Stage:
                 line = to_staged_line(Frame(receive_ns, name, number, payload)) + b"\n"
             else:
                 line = b'{"t":%d,"c":"%b","n":%d,"d":%b}\n' % (receive_ns, connection, number, payload)
-            bucket.lines.append(line)
-            bucket.buffered_bytes += len(line)
-            bucket.ids += packed_id(entry_id)
-            bucket.count += 1
-            bucket.last_s = now_s
+            bucket.add(line, entry_id, now_s)
             if event_ms is not None and at_ns != receive_ns and at_ns > lane.watermark_ns:
                 lane.watermark_ns = at_ns
             if lane.chained:
@@ -227,12 +231,7 @@ class Stage:
         frame = Frame(at_ns, "foreign", number, b"\n".join(fields))
         minute = at_ns // MINUTE_NS
         bucket = lane.buckets.get(minute) or self._bucket(lane, minute, now_s)
-        line = to_staged_line(frame) + b"\n"
-        bucket.lines.append(line)
-        bucket.buffered_bytes += len(line)
-        bucket.ids += packed_id(entry_id)
-        bucket.count += 1
-        bucket.last_s = now_s
+        bucket.add(to_staged_line(frame) + b"\n", entry_id, now_s)
 
     def _follow(self, lane: _Lane, connection: str, payload: bytes, receive_ns: int) -> None:
         """aggTrade ids rise by one (reference/binance-protocol.md section 3.3): a jump is frames that never came."""
