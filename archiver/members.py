@@ -71,13 +71,13 @@ def member_name(minute: Minute) -> str:
     return f"{minute.name}.jsonl"
 
 
-def pack(minute: Minute, content: bytes, summary: Summary) -> tuple[Member, bytes]:
-    """Compresses a minute's lines; the member is placed (`offset`) when it is added to a file."""
+def pack(minute: Minute, content: bytes, summary: Summary, crc: int | None = None) -> tuple[Member, bytes]:
+    """Compresses a minute's lines, whose CRC may be known; the member is placed (`offset`) when it joins a file."""
     packer = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, -15)
     packed = packer.compress(content) + packer.flush()
     at = datetime.fromtimestamp(minute.number * 60, UTC)
     dos_time, dos_date = at.hour << 11 | at.minute << 5, at.year - 1980 << 9 | at.month << 5 | at.day
-    crc = crc_of(content)
+    crc = crc_of(content) if crc is None else crc
     member = Member(
         member_name(minute), _DEFLATED, dos_time, dos_date, crc, len(packed), len(content), 0, encode_summary(summary)
     )

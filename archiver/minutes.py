@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import is_
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archiver import chains, derived, lines, members
 from archiver.merge import NEAR_NS, identity_key, unite
@@ -20,6 +21,9 @@ from common.files import Batch, newest_aside, set_aside
 from common.frame import Frame
 from common.locks import locked, stripe
 from common.paths import Minute, parquet_minute, raw_day, raw_minute
+
+if TYPE_CHECKING:
+    from archiver.plain import Plain
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +118,11 @@ class _Writer:
 
     def write(self, minute: Minute, staged: Iterable[Path]) -> Written:
         came_content = b"".join([path.read_bytes() for path in staged])
-        came = lines.parse(came_content)
         old_content, archived, corrupt = self._archived(minute)
+        plain = None if archived else _plain(minute, came_content)
+        if plain is not None and not self._beside(minute, {plain.connection}, plain.first_ns, plain.last_ns):
+            return self._write_plain(minute, plain, corrupt)
+        came = lines.parse(came_content)
         merged = unite(
             identity_key(minute.stream), came, archived=archived, neighbours=self._near(minute, came, archived)
         )
@@ -129,18 +136,15 @@ class _Writer:
         else:
             content = lines.render(merged.frames)
         changed = content != old_content
+        crc = members.crc_of(content)
         raw_path = self._data / raw_minute(minute)
-        if changed:
-            member, packed = members.pack(minute, content, Summary.of(merged.frames))
-            raw_bytes = self._batch.write(raw_path, members.minute_zip(member, packed))
-        else:
-            raw_bytes = raw_path.stat().st_size
+        raw_bytes = self._pack(minute, content, Summary.of(merged.frames), crc) if changed else raw_path.stat().st_size
         side = derived.Side()
         if minute.stream.channel != UNKNOWN:
             path = self._data / parquet_minute(minute)
-            crc = members.crc_of(content)
             kept = None if changed else derived.fresh(path, crc)
-            side = kept or derived.write(self._batch.temporary(path), minute.stream, merged.frames, crc)
+            rows = merged.frames if kept else _plain(minute, content) or merged.frames
+            side = kept or derived.write(self._batch.temporary(path), minute.stream, rows, crc)
             changed = changed or kept is None
         everything = [*archived, *came]
         chain = chains.of(minute.stream, merged.frames, everything)
@@ -161,6 +165,35 @@ class _Writer:
             breaks=chain.breaks if chain else [],
         )
 
+    def _write_plain(self, minute: Minute, plain: "Plain", corrupt: Path | None) -> Written:
+        if not self._group.isdisjoint(_beside(minute)):
+            self._remember(minute, plain.frames())
+        crc = members.crc_of(plain.content)
+        connections = {plain.connection: (len(plain), plain.first_ns, plain.last_ns)}
+        summary = Summary(len(plain), plain.first_ns, plain.last_ns, connections)
+        raw_bytes = self._pack(minute, plain.content, summary, crc)
+        path = self._data / parquet_minute(minute)
+        side = derived.write(self._batch.temporary(path), minute.stream, plain, crc)
+        return Written(
+            minute,
+            rows=len(plain),
+            staged_rows=len(plain),
+            doubled=0,
+            mismatched=0,
+            changed=True,
+            raw_bytes=raw_bytes,
+            parquet_bytes=side.size_bytes,
+            payload_bytes=plain.payload_bytes,
+            last_ns={plain.connection: plain.last_ns},
+            rejected=side.rejected,
+            corrupt=corrupt,
+        )
+
+    def _pack(self, minute: Minute, content: bytes, summary: Summary, crc: int) -> int:
+        """Writes the raw file; returns its size in bytes."""
+        member, packed = members.pack(minute, content, summary, crc)
+        return self._batch.write(self._data / raw_minute(minute), members.minute_zip(member, packed))
+
     def _archived(self, minute: Minute) -> tuple[bytes, list[Frame], Path | None]:
         path = self._data / raw_minute(minute)
         corrupt = newest_aside(path)
@@ -179,8 +212,12 @@ class _Writer:
         if not came:
             return []
         names = {frame.connection for frame in came} | {frame.connection for frame in archived}
-        earliest = min(frame.receive_ns for frame in came) - NEAR_NS
-        latest = max(frame.receive_ns for frame in came) + NEAR_NS
+        times = [frame.receive_ns for frame in came]
+        return self._beside(minute, names, min(times), max(times))
+
+    def _beside(self, minute: Minute, names: set[str], first_ns: int, last_ns: int) -> list[Frame]:
+        """What the neighbouring minutes hold near these times, unless it came on the one connection of `names`."""
+        earliest, latest = first_ns - NEAR_NS, last_ns + NEAR_NS
         near: list[Frame] = []
         for beside in _beside(minute):
             if beside in self._pending:
@@ -195,6 +232,15 @@ class _Writer:
         if frames and not self._group.isdisjoint(_beside(minute)):
             first_ns, last_ns = frames[0].receive_ns + NEAR_NS, frames[-1].receive_ns - NEAR_NS
             self._pending[minute] = [frame for frame in frames if not first_ns < frame.receive_ns < last_ns]
+
+
+def _plain(minute: Minute, content: bytes) -> "Plain | None":
+    """The minute of these lines, if it is plain and of a channel that has a short way for that."""
+    if minute.stream.channel != "depth20":
+        return None
+    from archiver.plain import Plain  # numpy takes 20 MB: only the processes that need it load it
+
+    return Plain.of(content)
 
 
 def _beside(minute: Minute) -> tuple[Minute, Minute]:

@@ -4,7 +4,7 @@ Chosen by measure (docs/parquet.md): times and ids as differences, the lists of 
 integers apart), its best prices and quantities plain, everything that repeats in dictionaries; zstd level 7.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from archiver.tables import minute_file
+from archiver.tables.minute_file import Values
 from archiver.tables.schema import schema, stream_of
 from common.columns import Column, columns
+from common.streams import Stream
 
 ZSTD_LEVEL = 7
 GROUP_ROWS = 18_000
@@ -35,6 +38,15 @@ def write(table: pa.Table, path: Path) -> None:
     """Writes a minute's table; the caller makes it durable and renames it."""
     with _writer(path, table.schema) as writer:
         writer.write_table(table, row_group_size=GROUP_ROWS)
+
+
+def write_plain(
+    stream: Stream, rows: int, values: Mapping[str, Values], notes: Mapping[bytes, bytes], path: Path
+) -> int:
+    """Writes the table of a plain minute, as `encode_plain` gives it; returns the file's size in bytes."""
+    described = schema(stream).metadata
+    with path.open("wb") as file:
+        return file.write(b"".join(minute_file.render(stream, rows, values, {**described, **notes})))
 
 
 def read(path: Path) -> pa.Table:
