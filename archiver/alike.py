@@ -59,18 +59,16 @@ class Alike:
         runs = int(np.searchsorted(edges, len(first))) // 2
         if not runs or len(edges) % (2 * runs):
             return None
-        pairs = edges.reshape(-1, runs, 2)
-        starts, ends = np.ascontiguousarray(pairs[:, :, 0]), np.ascontiguousarray(pairs[:, :, 1])
-        found = cls(first, len(pairs), starts, ends, _PAD + text)
-        return found if found._is_of_one_shape(text) else None
-
-    def _is_of_one_shape(self, text: bytes) -> bool:
-        if text.translate(None, DIGITS) != self.first.translate(None, DIGITS) * self.count:
-            return False
-        between = self.starts[:, 1:] - self.ends[:, :-1]
-        ahead = self.starts[1:, 0] - self.ends[:-1, -1]
-        width = len(self.first) - self.ends[0, -1] + self.starts[0, 0]
-        return not ((between != between[0]).any() or (ahead != width).any())
+        if text.translate(None, DIGITS) != first.translate(None, DIGITS) * (len(edges) // (2 * runs)):
+            return None
+        # the same characters between the digits; and as many of them from run to run as one line before
+        widths = edges[2::2] - edges[1:-1:2]
+        if (widths[runs:] != widths[:-runs]).any():
+            return None
+        pairs = edges.reshape(-1, 2 * runs)
+        if len(pairs) > 1 and pairs[1, 0] != len(first) + pairs[0, 0]:
+            return None
+        return cls(first, len(pairs), pairs[:, 0::2], pairs[:, 1::2], _PAD + text)
 
     @cached_property
     def _words(self) -> _Words:

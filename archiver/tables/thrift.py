@@ -8,11 +8,15 @@ from collections.abc import Iterable, Sequence
 
 _TRUE, _I32, _I64, _BINARY, _LIST, _STRUCT = 1, 5, 6, 8, 9, 12
 
+_SHORT = [bytes((number,)) for number in range(128)]
+
 
 def varint(number: int) -> bytes:
     """Seven bits a byte, the lowest first; not negative."""
     if number < 128:
-        return bytes((number,))
+        return _SHORT[number]
+    if number < 16_384:
+        return bytes((number & 127 | 128, number >> 7))
     found = bytearray()
     while number > 127:
         found.append(number & 127 | 128)
