@@ -100,13 +100,20 @@ def _pack(page: Page) -> _Packed:
     packed, codec = _zstd.compress(page.content, asbytes=True), _ZSTD
     if len(packed) >= len(page.content):
         packed, codec = page.content, _UNCOMPRESSED
-    sizes = ((2, i32(len(page.content))), (3, i32(len(packed))))
-    return _Packed(struct([(1, i32(0)), *sizes, (5, _described(page.values, page.encoding))]), packed, page, codec)
+    sizes = zigzag(len(page.content)), zigzag(len(packed))
+    head = b"".join([_PAGE, sizes[0], _NEXT_I32, sizes[1], _described(page.values, page.encoding)])
+    return _Packed(head, packed, page, codec)
+
+
+_PAGE, _NEXT_I32 = struct([(1, i32(0)), (2, i32(0))])[:3], struct([(1, i32(0))])[:1]
+"""What is before and between the two sizes in the head of a page."""
 
 
 @lru_cache(maxsize=1024)
-def _described(values: int, encoding: int) -> Field:
-    return struct([(1, i32(values)), (2, i32(encoding)), (3, i32(pages.RLE)), (4, i32(pages.RLE))])
+def _described(values: int, encoding: int) -> bytes:
+    """What follows them."""
+    described = struct([(1, i32(values)), (2, i32(encoding)), (3, i32(pages.RLE)), (4, i32(pages.RLE))])
+    return after(3, 5, described) + b"\0"
 
 
 @lru_cache(maxsize=4096)

@@ -4,6 +4,7 @@ Source: apache/parquet-format, Encodings.md and README.md ("Nested Encoding"). O
 among values, lists that all have the same length.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ class Page(NamedTuple):
     encoding: int
 
 
+@lru_cache(maxsize=1024)
 def _run(value: int, count: int) -> bytes:
     """Levels that are all alike, with their length in front."""
     run = varint(count << 1) + bytes((value,))
@@ -44,12 +46,16 @@ def lists(values: bytes, rows: int, length: int, encoding: int) -> Page:
     """A column of lists of one length; a list, its place in the row and its element may be null and are not."""
     if not length:
         return Page(_run(0, rows) + _run(1, rows), rows, PLAIN)
+    return Page(_list_levels(rows, length) + values, rows * length, encoding)
+
+
+@lru_cache(maxsize=256)
+def _list_levels(rows: int, length: int) -> bytes:
     repeated = np.ones((rows, length), np.uint8)
     repeated[:, 0] = 0
     packed = np.packbits(repeated.reshape(-1), bitorder="little").tobytes()
     repetition = varint(len(packed) << 1 | 1) + packed
-    levels = len(repetition).to_bytes(4, "little") + repetition + _run(3, rows * length)
-    return Page(levels + values, rows * length, encoding)
+    return len(repetition).to_bytes(4, "little") + repetition + _run(3, rows * length)
 
 
 def split(values: npt.NDArray[np.generic]) -> bytes:
@@ -65,7 +71,7 @@ def differences(values: npt.NDArray[np.int64]) -> bytes:
     size = min(max(_LEAST, -(-(len(values) - 1) // _LEAST) * _LEAST), _MOST)
     head = varint(size) + b"\1" + varint(len(values)) + zigzag(int(values[0]))
     pieces = [head]
-    steps = np.diff(values)
+    steps = values[1:] - values[:-1]
     for at in range(0, len(steps), size):
         block = steps[at : at + size]
         least = block.min()

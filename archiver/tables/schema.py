@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -27,6 +28,7 @@ def arrow_type(column: Column) -> pa.DataType:
     return _TYPES[column.type]
 
 
+@lru_cache(maxsize=4096)
 def schema(stream: Stream) -> pa.Schema:
     """The schema of the stream's tables.
 
