@@ -51,6 +51,8 @@ class House:
             "REDIS_URL": redis.url,
             "UM_WS_URL": exchange.um_ws,
             "SPOT_WS_URL": exchange.spot_ws,
+            "UM_REST_URL": exchange.http,
+            "SPOT_REST_URL": exchange.http,
             "DATA_DIR": self.data,
             "STATE_DIR": folder / "state",
             "INGEST__METRICS_PORT": 0,
@@ -61,6 +63,7 @@ class House:
             "ARCHIVER__LEASE_S": 2,
             "ARCHIVER__DEAD_AFTER_S": 4,
             "ARCHIVER__WORKERS": 1,
+            "GATE__METRICS_PORT": 0,
             **settings,
         }
         self.env = {f"MASERVER_{name}": str(value) for name, value in values.items()}
