@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import time
+from functools import partial
 
 from common.clock import asleep_s, now_ns
+from common.gate import pack_sample
 from common.producer import Producer
 from common.service import Service, run
 from ingest.fleet import Fleet
+from ingest.gatekeeper import Gatekeeper
 from ingest.jumps import Clocks, jump
 from ingest.metrics import IngestMetrics
 
@@ -37,8 +40,13 @@ async def ingest(service: Service) -> None:
     )
     starved = False
     async with asyncio.TaskGroup() as house:
+        gatekeeper = Gatekeeper(settings.redis_url, settings.markets, silent_after_s=settings.gate.silent_after_s)
+        obeying = house.create_task(gatekeeper.run(), name="gatekeeper")
+        await gatekeeper.first_read.wait()
         async with asyncio.TaskGroup() as collecting:
             fleet = Fleet(settings, producer, collecting, service.stopping)
+            fleet.obey(gatekeeper.shut())
+            gatekeeper.on_change = partial(_obey, fleet, gatekeeper)
             fleet.start(dict.fromkeys(settings.markets, settings.symbols))
             service.registry.register(IngestMetrics(fleet, producer))
             collecting.create_task(service.stopping.wait(), name="stop")  # also where there is nothing to record yet
@@ -46,15 +54,19 @@ async def ingest(service: Service) -> None:
             watching = house.create_task(_watch(service, fleet, producer), name="watch")
         starved = watching.done() and not watching.cancelled()
         await producer.drained()
-        watching.cancel()
-        sending.cancel()
+        for task in (watching, sending, obeying):
+            task.cancel()
     if starved:
         raise Starved(f"nothing came from the exchange for {settings.ingest.exit_after_s:.0f} s")
 
 
+def _obey(fleet: Fleet, gatekeeper: Gatekeeper) -> None:
+    fleet.obey(gatekeeper.shut())
+
+
 async def _watch(service: Service, fleet: Fleet, producer: Producer) -> None:
-    """Looks after the whole each second: health by the age of data, jumps of the clocks; returns where nothing came for
-    so long that the service must end."""
+    """Looks after the whole each second: health by the age of data, jumps of the clocks, the gate's samples; returns
+    where nothing came for so long that the service must end."""
     settings = service.settings
     steady = {"depth20", "aggTrade", "markPrice", "bookTicker"} & set(settings.channels)
     service.health.expect("frames", SILENT_AFTER_S if steady else QUIET_AFTER_S)
@@ -68,6 +80,9 @@ async def _watch(service: Service, fleet: Fleet, producer: Producer) -> None:
         clocks = now
         if jumped is not None:
             fleet.jumped(jumped)
+        for market in settings.markets if producer.taken else ():
+            if latencies_ms := fleet.latencies_ms(market):
+                producer.append(pack_sample(market, service.instance, now.wall_ns, latencies_ms), always=True)
         received = fleet.received
         if received != before or fleet.is_paused:
             service.health.beat("frames")

@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from common.channels import CHANNELS
 from common.clock import SECOND_NS, iso, now_ns
+from common.gate import Decision
 from common.producer import Producer
 from common.session import Marked
 from common.settings import Settings
@@ -23,18 +23,6 @@ log = logging.getLogger(__name__)
 
 Symbol = tuple[str, str]
 """Market and symbol."""
-
-
-class Verdict(NamedTuple):
-    """What the latency gate says of a symbol that is not open.
-
-    Attributes:
-        since_ns: Since when.
-        reason: In words.
-    """
-
-    since_ns: int
-    reason: str
 
 
 class _Paces(defaultdict[Stream, Pace]):
@@ -66,8 +54,8 @@ class Fleet:
         self._ways = {market: Way() for market in settings.markets}
         self._numbers: defaultdict[str, int] = defaultdict(int)
         self._seat_of: dict[Stream, Collector] = {}
-        self._closed: dict[Symbol, Verdict] = {}
-        self._flagged: dict[Symbol, Verdict] = {}
+        self._closed: dict[Symbol, Decision] = {}
+        self._flagged: dict[Symbol, Decision] = {}
         self._retired = 0
         self._retired_dropped = 0
         self.collectors: list[Collector] = []
@@ -127,9 +115,9 @@ class Fleet:
     def _sit(self, collector: Collector, streams: list[Stream]) -> None:
         for stream in streams:
             self._seat_of[stream] = collector
-            verdict = self._closed.get((stream.market, stream.symbol))
-            if verdict is not None:
-                collector.paused[stream] = "gate", verdict.reason
+            closed = self._closed.get((stream.market, stream.symbol))
+            if closed is not None:
+                collector.paused[stream] = "gate", closed.reason
             flag = self._flagged.get((stream.market, stream.symbol))
             if flag is not None:
                 collector.flagged[stream] = _mark(flag)
@@ -152,13 +140,14 @@ class Fleet:
 
     # What the gate says.
 
-    def obey(self, closed: Mapping[Symbol, Verdict], flagged: Mapping[Symbol, Verdict]) -> None:
+    def obey(self, shut: Mapping[Symbol, Decision]) -> None:
         """Pauses the symbols that the gate closed, marks those that it flags, and lets go of those that it opened.
 
         Args:
-            closed: Every symbol that is closed now.
-            flagged: Every symbol that is recorded and marked now.
+            shut: Every symbol that is closed or flagged now.
         """
+        closed = {symbol: one for symbol, one in shut.items() if one.mode == "pause"}
+        flagged = {symbol: one for symbol, one in shut.items() if one.mode == "flag"}
         for symbol in closed.keys() - self._closed.keys():
             log.warning("%s %s: the gate is closed, unsubscribing: %s", *symbol, closed[symbol].reason)
             for collector, streams in self._seats_of(symbol):
@@ -175,7 +164,7 @@ class Fleet:
             for collector, streams in self._seats_of(symbol):
                 for stream in streams:
                     collector.unflag(stream, now_ns())
-        self._closed, self._flagged = dict(closed), dict(flagged)
+        self._closed, self._flagged = closed, flagged
 
     # What happened to the machine.
 
@@ -235,5 +224,5 @@ class Fleet:
         return sum(len(collector.paused) for collector in self.collectors)
 
 
-def _mark(verdict: Verdict) -> Marked:
-    return Marked(max(verdict.since_ns, now_ns() - SECOND_NS), "gate", reason=verdict.reason)
+def _mark(flag: Decision) -> Marked:
+    return Marked(max(flag.since_ns, now_ns() - SECOND_NS), "gate", reason=flag.reason)
