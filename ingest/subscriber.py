@@ -123,7 +123,7 @@ class Subscriber:
         return last_ns - (lag_ns if lag_ns > LATE_NS else 0)
 
     def _lag_of(self, lane: Lane, heard_ns: int) -> int:
-        """How late the lane's last frame was, in ns; where it does not say, or came long ago, how late the others are."""
+        """How late the lane's last frame was, in ns; where it does not say, or came long ago, how late others are."""
         event_ns = _event_ns(lane) if heard_ns - lane.heard_ns < SECOND_NS else None
         return self._way.lag_ns(lane.heard_ns - event_ns) if event_ns is not None else self._lag_ns
 
