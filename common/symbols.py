@@ -12,6 +12,7 @@ from typing import Self
 ALL = "all"
 ANY = "*"
 NOT = "!"
+DATE = "_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,15 @@ class Wanted:
             left_out=tuple(entry.removeprefix(NOT) for entry in entries if entry.startswith(NOT)),
         )
 
-    def takes(self, symbol: str) -> bool:
-        """Whether a pattern takes it and none leaves it out."""
-        return any(fits(pattern, symbol) for pattern in self.patterns) and not any(
+    def takes(self, symbol: str, *, is_dated: bool = False) -> bool:
+        """Whether a pattern takes it and none leaves it out.
+
+        Args:
+            symbol: What the exchange calls it.
+            is_dated: A contract with a date, `BTCUSDT_261225`: only a pattern that has `_` in it takes that.
+        """
+        patterns = [pattern for pattern in self.patterns if DATE in pattern] if is_dated else self.patterns
+        return any(fits(pattern, symbol) for pattern in patterns) and not any(
             fits(pattern, symbol) for pattern in self.left_out
         )
 
@@ -58,7 +65,7 @@ def problem(entry: str) -> str | None:
     if name.lower() == ALL:
         return f"{entry!r} is no symbol; write {ALL} for every symbol, or name each, as in BTCUSDT"
     # letters of any script: 测试USDT is a symbol of the exchange's testnet; no separators of keys and paths
-    if not name or not all(char.isalnum() or char in ("_", ANY) for char in name):
+    if not name or not all(char.isalnum() or char in (DATE, ANY) for char in name):
         if ANY in name:
             return f"{entry!r} is no pattern; a pattern has letters, digits, _ and * only, as in *USDT"
         return f"{entry!r} is no symbol; a symbol has letters, digits and _ only, as in BTCUSDT"

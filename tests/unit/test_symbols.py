@@ -36,6 +36,14 @@ def test_what_a_pattern_takes(entries: list[str], symbol: str, takes: bool) -> N
     assert Wanted.read(entries).takes(symbol) is takes
 
 
+def test_a_contract_with_a_date_is_asked_for() -> None:
+    """`all` and `BTC*` leave it out, `BTCUSDT_*` takes it."""
+    taken = {
+        entry: Wanted.read([entry]).takes("BTCUSDT_261225", is_dated=True) for entry in ("all", "BTC*", "BTCUSDT_*")
+    }
+    assert taken == {"all": False, "BTC*": False, "BTCUSDT_*": True}
+
+
 @given(SYMBOLS, st.integers(0, 6), st.integers(0, 6))
 def test_a_star_stands_for_any_part(symbol: str, start: int, end: int) -> None:
     """A symbol with any part of it replaced by `*` fits."""
