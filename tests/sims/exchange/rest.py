@@ -15,6 +15,7 @@ from tests.sims.exchange.symbols import Listing, decimal_text
 
 _LIMITS = {"um": 2_400, "spot": 6_000}
 _TEAPOT = 418
+_SPOT_PARAMETERS = {"symbol", "symbols", "showPermissionSets"}
 
 
 @dataclass(slots=True)
@@ -81,9 +82,7 @@ class Rest:
             if not asked <= known:
                 return self._error(request, "spot", 400, -1121, "Invalid symbol.")
             listed = [listing for listing in listed if listing.symbol in asked]
-        return self._answer(
-            request, "spot", 20, spot_exchange_info(listed, now_ns() // 1_000_000), {"symbol", "symbols"}
-        )
+        return self._answer(request, "spot", 20, spot_exchange_info(listed, now_ns() // 1_000_000), _SPOT_PARAMETERS)
 
     def _symbols_asked(self, request: web.Request) -> set[str] | web.Response | None:
         if "symbol" in request.query:
