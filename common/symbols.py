@@ -7,6 +7,7 @@ away again. A symbol that is named is recorded whatever is left out. What the ex
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 ALL = "all"
@@ -54,7 +55,12 @@ class Wanted:
 
 def fits(pattern: str, symbol: str) -> bool:
     """Whether the symbol is as the pattern says; `*` stands for any characters, also none."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split(ANY))), symbol) is not None
+    return _compiled(pattern).fullmatch(symbol) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, pattern.split(ANY))))
 
 
 def problem(entry: str) -> str | None:

@@ -90,7 +90,7 @@ class _Body(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-def read(body: bytes) -> Listing:
+def read(body: bytes | bytearray) -> Listing:
     """The listing in a body of `/fapi/v1/exchangeInfo` or `/api/v3/exchangeInfo`; other keys are not looked at.
 
     Raises:
@@ -104,8 +104,13 @@ def read(body: bytes) -> Listing:
         raise NotExchangeInfo(f"exchangeInfo without any symbol: {_shown(body)}")
     if not any(row.status for row in rows):
         raise NotExchangeInfo(f"exchangeInfo without any status: {_shown(body)}")
-    odd = {row.symbol for row in rows if symbols.ANY in row.symbol or symbols.problem(row.symbol)}
+    odd = {row.symbol for row in rows if _is_odd(row.symbol)}
     return Listing.of((_listed(row) for row in rows if row.symbol not in odd), tuple(sorted(odd)))
+
+
+def _is_odd(name: str) -> bool:
+    is_plain = name.isalnum() and name == name.upper()  # nearly all are, and the answer is quick
+    return not is_plain and (symbols.ANY in name or symbols.problem(name) is not None)
 
 
 def _listed(row: _Row) -> Listed:
@@ -118,6 +123,6 @@ def _listed(row: _Row) -> Listed:
     )
 
 
-def _shown(body: bytes) -> str:
+def _shown(body: bytes | bytearray) -> str:
     begins = body[:60].decode("utf-8", "replace")
     return f"{len(body)} bytes that begin with {begins!r}" if body else "it is empty"

@@ -107,7 +107,7 @@ class MarketList:
         except NotExchangeInfo as error:
             raise Unavailable(f"{self._url}: {error}") from None
 
-    async def _get(self) -> tuple[int, Mapping[str, str], bytes]:
+    async def _get(self) -> tuple[int, Mapping[str, str], bytearray]:
         limits = aiohttp.ClientTimeout(total=WHOLE_S, connect=CONNECT_S, sock_read=SILENT_S)
         async with (
             aiohttp.ClientSession(timeout=limits, headers={"User-Agent": f"maserver/{VERSION}"}) as session,
@@ -118,10 +118,10 @@ class MarketList:
                 body += chunk
                 if len(body) > BODY_BYTES:
                     raise Unavailable(f"{self._url}: more than {BODY_BYTES} bytes; that is no list")
-            return answer.status, answer.headers, bytes(body)
+            return answer.status, answer.headers, body
 
 
-def _refusal(status: int, retry_after: str, body: bytes) -> Unavailable:
+def _refusal(status: int, retry_after: str, body: bytearray) -> Unavailable:
     """Why the exchange refuses, and how long it wants no call (reference sections 1.8, 5.2, 5.3)."""
     told_s = min(float(retry_after), LONGEST_BAN_S) if retry_after.isascii() and retry_after.isdigit() else None
     if status == 418:
@@ -139,7 +139,7 @@ def _refusal(status: int, retry_after: str, body: bytes) -> Unavailable:
     return Unavailable(f"status {status}: {_text(body)}", told_s or 0.0)
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytearray) -> str:
     """What a refusal's body says, without HTML."""
     return _line(re.sub(r"<[^>]*>", " ", body[:4096].decode("utf-8", "replace"))) or "without a word"
 
