@@ -195,7 +195,7 @@ class Recorder:
         self.counts.polls += 1
         if most:
             self._service.health.beat("frames")
-        self._books.take(self._stage)
+        self._books.take(self._stage, now_s)
         self._spill()
         return most
 
@@ -242,14 +242,14 @@ class Recorder:
             taken.append(bucket)
         self._writing.submit(taken)
 
-    async def _acknowledge(self, reader: GroupReader) -> None:
+    async def _acknowledge(self, reader: GroupReader, *, at_once: bool = False) -> None:
         """What is durable, its rows first, is acknowledged with the next read; then its streams are trimmed."""
         if self._to_trim:
             streams, self._to_trim = self._to_trim, set()
             await reader.trim(sorted(streams), tail_s=self._settings.tail_s)
         written = self._writing.written()
         try:
-            said = await self._books.settle()
+            said = await self._books.settle(at_once=at_once)
         except OSError as error:
             self._disk_is_full(error)
             self._writing.keep(written)
@@ -265,7 +265,7 @@ class Recorder:
     async def _leave(self, link: Link, reader: GroupReader) -> None:
         """Finishes what the workers have, acknowledges it, and gives the shards back."""
         await self._writing.finish(self._settings.drain_s * 0.6)
-        await self._acknowledge(reader)
+        await self._acknowledge(reader, at_once=True)
         await reader.flush()
         self._give_up(self._streams)
         await self._shards.release(link)

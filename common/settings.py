@@ -45,6 +45,8 @@ class IngestSettings(Struct, frozen=True, forbid_unknown_fields=True):
     backoff_max_s: Seconds = 30.0
     idle_ping_s: Seconds = 15.0
     max_frame_bytes: Bytes = 16 * MIB
+    rotate_after_s: Seconds = 82_800.0
+    exit_after_s: Seconds = 600.0
     drain_s: Seconds = 8.0
 
 

@@ -8,7 +8,7 @@ sign is judged by the wall clock.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from common.backoff import Backoff
@@ -80,7 +80,11 @@ class Gatekeeper:
 
     def decision(self, market: str, symbol: str) -> Decision | None:
         """The decision by which it is closed or flagged, with its numbers and reason; None when it is neither."""
-        return self._shut.get((market, symbol)) if self.alive else None
+        return self.shut().get((market, symbol))
+
+    def shut(self) -> Mapping[tuple[str, str], Decision]:
+        """Market and symbol of all that is closed or flagged, with the decision that made it so."""
+        return self._shut if self.alive else {}
 
     # How it knows.
 

@@ -56,6 +56,7 @@ class House:
             "DATA_DIR": self.data,
             "STATE_DIR": folder / "state",
             "INGEST__METRICS_PORT": 0,
+            "GATE__METRICS_PORT": 0,
             "INGEST__BACKOFF_FIRST_S": 0.1,
             "INGEST__BACKOFF_MAX_S": 1,
             "ARCHIVER__METRICS_PORT": 0,
@@ -63,14 +64,13 @@ class House:
             "ARCHIVER__LEASE_S": 2,
             "ARCHIVER__DEAD_AFTER_S": 4,
             "ARCHIVER__WORKERS": 1,
-            "GATE__METRICS_PORT": 0,
             **settings,
         }
         self.env = {f"MASERVER_{name}": str(value) for name, value in values.items()}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, **env: object) -> None:
-        """Starts a service: `ingest`, `archiver`, or another instance of one: `archiver-2`."""
+        """Starts a service: `ingest`, `archiver`, `gate`, or another instance of one: `archiver-2`."""
         assert name not in self._processes
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
