@@ -32,6 +32,9 @@ async def ingest(service: Service) -> None:
         batch_bytes=settings.ingest.batch_bytes,
         hold_bytes=settings.ingest.hold_bytes,
         beats=beats,
+        spill=settings.state_dir / "spill",
+        spill_bytes=settings.ingest.spill_bytes,
+        instance=service.instance,
     )
     producer.register([*recorded(settings), *map(unknown, settings.markets)])
     attempts = Attempts()
