@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from common.clock import now_ns
-from common.gate import BEAT, STATE, Decision, Start, event_of, pack_sample, states_of
+from common.clock import SECOND_NS, now_ns
+from common.gate import BEAT, STATE, TABLE, Decision, Start, Table, event_of, pack_sample, states_of, table_of
 from common.wire import linked
 from ingest.gatekeeper import Gatekeeper
 from tests.redis_server import RedisServer
@@ -109,6 +110,15 @@ class Gate:
         with self.redis.client() as client:
             flat = [part for pair in client.hgetall(STATE).items() for part in pair]
         return states_of(flat)[field]
+
+    def table(self) -> Table:
+        until(self._has_table, "no table")
+        with self.redis.client() as client:
+            return table_of(client.get(TABLE))
+
+    def _has_table(self) -> bool:
+        with self.redis.client() as client:
+            return bool(client.exists(TABLE))
 
     def status(self) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "gate", "status"]
@@ -212,8 +222,7 @@ def test_flags_by_its_own_samples(tmp_path: Path) -> None:
         samples.set(100)
         gate.until_kinds("latency valid", "flagged", "opened")
         assert gate.kinds("ETHUSDT") == gate.kinds("ETHUSDT", "spot") == ["latency valid"]
-        with gate.redis.client() as client:
-            until(lambda: json.loads(client.get("gate:table"))["markets"]["spot"]["canary_ms"] is not None, "no canary")
+        until(lambda: gate.table().markets["spot"].canary_ms is not None, "no canary")
 
 
 def test_a_killed_gate_goes_on(tmp_path: Path) -> None:
@@ -288,6 +297,35 @@ def test_negative_latency_is_told(tmp_path: Path) -> None:
         assert 'maserver_gate_open{market="um",symbol="BTCUSDT"} 1.0' in metrics
         assert 'maserver_gate_probe_failures_total{market="um"} 0.0' in metrics
         assert json.loads(scrape(gate, "/healthz"))["status"] == "ok"
+
+
+def test_a_step_of_our_clock_decides_nothing(tmp_path: Path) -> None:
+    """Our clock is set ahead by 5 s, so every latency looks 5 s longer: it is measured anew, and nothing closes."""
+    step = tmp_path / "clock"
+    step.write_bytes(struct.pack("<qq", 0, 0))
+    with house(tmp_path, TEST_CLOCK=step) as (gate, samples):
+        gate.until_kinds("latency valid")
+        with step.open("r+b") as file:
+            file.write(struct.pack("<q", 5 * SECOND_NS))
+        samples.set(5050)
+        until(lambda: any("our clock jumped by +5.0" in message for message in gate.messages()), "never noticed")
+        until(lambda: gate.table().markets["um"].offset_ms == pytest.approx(-5000, abs=200), "not measured anew")
+        time.sleep(5)
+        assert gate.kinds() == ["latency valid"]
+        assert gate.table().symbols["um:BTCUSDT"].median_ms == pytest.approx(50, abs=200)
+
+
+def test_a_slow_rest_says_nothing_of_the_streams(tmp_path: Path) -> None:
+    """When only `/time` is slow, the offset that was found before goes on to count, and latencies stay valid."""
+    with house(tmp_path, GATE__PROBE_S=1) as (gate, _):
+        gate.until_kinds("latency valid")
+        gate.exchange.fault("rest_latency", seconds=1.5, before=1.0)
+        until(lambda: (gate.table().markets["um"].round_trip_ms or 0) > 1400, "never slow")
+        time.sleep(2)
+        now = gate.table().markets["um"]
+        assert now.uncertainty_ms is not None
+        assert now.uncertainty_ms < 100
+        assert gate.kinds() == ["latency valid"]
 
 
 def scrape(gate: Gate, path: str) -> str:
