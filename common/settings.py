@@ -38,6 +38,8 @@ class IngestSettings(Struct, frozen=True, forbid_unknown_fields=True):
     flush_ms: Milliseconds = 4.0
     batch_bytes: Bytes = 262_144
     hold_bytes: Bytes = 64 * MIB
+    spill_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 1024 * MIB
+    """0 writes nothing to disk."""
     streams_per_connection: Annotated[int, Meta(ge=1, le=1024)] = 200
     """USD-M allows 200, spot 1,024 (reference/binance-protocol.md section 1)."""
     connect_timeout_s: Seconds = 10.0

@@ -1,6 +1,5 @@
 """What `/metrics` says of the gate: read at the scrape from what the loop holds."""
 
-import time
 from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,9 +27,7 @@ class GateMetrics(MetricsSource):
         self._watch = watch
 
     def collect(self) -> Iterator[Metric]:
-        now_s = time.monotonic()
-        numbers = {market.name: market.now(now_s) for market in self._markets}
-        yield from _market_gauges(numbers)
+        yield from _market_gauges(dict(self._watch.numbers))
         yield from self._symbol_gauges()
         decisions = CounterMetricFamily("maserver_gate_decisions", "Changes of a flag.", labels=["market"])
         failures = CounterMetricFamily("maserver_gate_probe_failures", "Probes without an answer.", labels=["market"])

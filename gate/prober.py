@@ -68,24 +68,30 @@ class Prober:
 
     async def run(self) -> None:
         """Probes until it is cancelled; first at once."""
+        told = ""
         backoff = Backoff(FAILED_FIRST_S, max(FAILED_FIRST_S, self._every_s))
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         connector = aiohttp.TCPConnector(limit=1, keepalive_timeout=2 * HANDFUL * SPACING_S + TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             while True:
+                steps = self._market.clock_steps
                 try:
                     best = await self._round(session)
                 except ProbeFailed as failure:
                     self._market.take_failure()
                     pause_s = max(failure.wait_s, backoff.next())
-                    if backoff.tries == 1 or failure.wait_s:
+                    if str(failure) != told:
                         log.warning("%s: %s; next try in %.0f s", self._market.name, failure, pause_s)
+                        told = str(failure)
                     await asyncio.sleep(pause_s)
                     continue
-                if backoff.tries:
+                if told:
                     log.info("%s: %s answers again", self._market.name, self._url)
+                    told = ""
                 backoff.reset()
                 self._measured()
+                if steps != self._market.clock_steps:
+                    continue  # half of it was measured with another clock
                 if not self._market.take_probe(best):
                     log.warning("%s: a clock was set by about %.0f ms", self._market.name, best.offset_ms)
                 await self._pause()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from common.backoff import Backoff
 from common.clock import SECOND_NS, now_ns
-from common.gate import BEAT, STATE, Decision, Start, Table, sample_of, samples_key, states_of
+from common.gate import BEAT, STATE, Decision, MarketNow, Start, Table, sample_of, samples_key, states_of
 from common.service import Service
 from common.wire import Link, LinkLost, ReplyError, linked, pack
 from gate.market import Market
@@ -50,6 +50,8 @@ class Watch:
         self._next_table_s = 0.0
         self.bad_samples = 0
         self.clock_steps = 0
+        self.numbers: dict[str, MarketNow] = {}
+        """As of the last second: `/metrics` is read in another thread."""
 
     async def run(self) -> None:
         """Watches until it is cancelled."""
@@ -150,10 +152,11 @@ class Watch:
         for market in self._markets.values():
             decisions = market.judge(now_s, at_ns)
             self._say(decisions)
-            if any(decision.clock_error for decision in decisions):
+            if any(decision.clock_error or decision.kind == "closed" for decision in decisions):
                 self._want_probe(market.name)
             self._publisher.forget(f"{market.name}:{symbol}" for symbol in market.forget(now_s))
             self._tell_offset(market, now_s)
+            self.numbers[market.name] = market.now(now_s)
 
     def _look_at_clock(self, now_s: float, at_ns: int) -> None:
         """A step of our clock (somebody set it, or the machine slept) makes all that was measured with it worthless."""
@@ -193,7 +196,7 @@ class Watch:
         now_s = time.monotonic()
         table = None
         if now_s >= self._next_table_s:
-            table, self._next_table_s = self.table(now_s), now_s + TABLE_S
+            table, self._next_table_s = self._table(), now_s + TABLE_S
         refusal = await self._publisher.flush(link, now_ns(), table)
         if (refusal is not None) != self._is_refused:
             self._is_refused = refusal is not None
@@ -202,15 +205,13 @@ class Watch:
             else:
                 log.info("redis takes everything again")
 
-    def table(self, now_s: float) -> Table:
-        """The numbers of now."""
+    def _table(self) -> Table:
         symbols = {
             f"{market.name}:{name}": numbers
             for market in self._markets.values()
             for name, (numbers, _) in market.symbols_now().items()
         }
-        markets = {market.name: market.now(now_s) for market in self._markets.values()}
-        return Table(now_ns(), self._settings.mode, markets, symbols)
+        return Table(now_ns(), self._settings.mode, self.numbers, symbols)
 
     @property
     def waiting(self) -> int:

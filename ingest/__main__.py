@@ -37,6 +37,9 @@ async def ingest(service: Service) -> None:
         batch_bytes=settings.ingest.batch_bytes,
         hold_bytes=settings.ingest.hold_bytes,
         beats=lambda: fleet.beats() if fleet is not None else {},
+        spill=settings.state_dir / "spill",
+        spill_bytes=settings.ingest.spill_bytes,
+        instance=service.instance,
     )
     starved = False
     async with asyncio.TaskGroup() as house:

@@ -269,6 +269,9 @@ class Collector:
             self._rotation.prosper()
 
     def _end(self, subscriber: Subscriber, cause: Cause, reason: str, not_after_ns: int | None = None) -> None:
+        nxt = self._rotation.next
+        if subscriber is self._current and nxt is not None and cause != "disconnect" and subscriber.lacks_before(nxt):
+            cause = "stale"  # what it owes will never come
         subscriber.end(cause, reason, not_after_ns=not_after_ns)
         self._received += subscriber.lanes.counter
         self._dropped += subscriber.lanes.dropped

@@ -25,7 +25,7 @@ def limit_s(channel: Channel, pace: Pace, *, kin_deliver: bool) -> float | None:
     """
     if channel.is_sparse:
         return None
-    if pace.is_learned:
+    if pace.is_guessed:
         return pace.limit_s
     if channel.pace_s is not None or not kin_deliver:
         return FIRST_S

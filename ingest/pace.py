@@ -14,6 +14,10 @@ FACTOR = 3.0
 LEARNED = 40
 """With fewer pauses a stream's pace is not known yet."""
 
+GUESSED = 5
+GUESS_FACTOR = 10.0
+"""From so many pauses on it may be guessed, with more room."""
+
 _SIZES = 24
 _FORGET = 8192
 
@@ -41,10 +45,16 @@ class Pace:
         return self._total >= LEARNED
 
     @property
+    def is_guessed(self) -> bool:
+        """Whether enough is known for a limit, learned or not."""
+        return self._total >= GUESSED
+
+    @property
     def usual_s(self) -> float | None:
         """What only one pause in a thousand exceeds, in s; None while too few are known."""
-        if not self.is_learned:
-            return None
+        return self._longest_s() if self.is_learned else None
+
+    def _longest_s(self) -> float:
         above = self._total
         for size, count in enumerate(self._counts):
             above -= count
@@ -54,8 +64,8 @@ class Pace:
 
     @property
     def limit_s(self) -> float | None:
-        """A longer silence should not be, in s; None where no silence proves anything, or the pace is not learned."""
-        usual_s = self.usual_s
-        if usual_s is None or usual_s * FACTOR > CEILING_S:
+        """A longer silence should not be, in s; None where no silence proves anything, or nothing is known."""
+        if not self.is_guessed:
             return None
-        return max(FLOOR_S, usual_s * FACTOR)
+        limit_s = self._longest_s() * (FACTOR if self.is_learned else GUESS_FACTOR)
+        return None if limit_s > CEILING_S else max(FLOOR_S, limit_s)

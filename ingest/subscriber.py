@@ -7,6 +7,7 @@ not delivered when it died was not.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -103,6 +104,7 @@ class Subscriber:
         self._connection.close(reason)
         reason = self.closed.result() if lost else reason
         heard_ns = self._connection.heard_ns
+        self._open_resumed(math.inf)
         for lane in self.lanes:
             at_ns = self._covered_ns(lane, heard_ns)
             self.lanes.close(lane, min(at_ns, not_after_ns or at_ns), cause, reason)
@@ -117,12 +119,12 @@ class Subscriber:
             usual_s = 3 * channel.pace_s
         if usual_s is None or heard_ns - last_ns < usual_s * SECOND_NS:
             last_ns = heard_ns
-        lag_ns = self._lag_of(lane)
+        lag_ns = self._lag_of(lane, heard_ns)
         return last_ns - (lag_ns if lag_ns > LATE_NS else 0)
 
-    def _lag_of(self, lane: Lane) -> int:
-        """How late the lane's last frame was, in ns; where it does not say, how late the connection's others are."""
-        event_ns = _event_ns(lane)
+    def _lag_of(self, lane: Lane, heard_ns: int) -> int:
+        """How late the lane's last frame was, in ns; where it does not say, or came long ago, how late others are."""
+        event_ns = _event_ns(lane) if heard_ns - lane.heard_ns < SECOND_NS else None
         return self._way.lag_ns(lane.heard_ns - event_ns) if event_ns is not None else self._lag_ns
 
     def _begins(self, lane: Lane, receive_ns: int) -> int | None:
@@ -141,14 +143,15 @@ class Subscriber:
         """The end of the lane's session before, where only a usual pause lies between the two, else `at_ns`."""
         if not lane.session:
             return at_ns
-        usual_s = self._paces[lane.stream].usual_s or CHANNELS[lane.stream.channel].pace_s or 0.0
-        return lane.closed_ns if at_ns - lane.closed_ns <= max(usual_s, 0.3) * SECOND_NS else at_ns
+        pace_s = CHANNELS[lane.stream.channel].pace_s
+        usual_s = max(0.3, 1.5 * pace_s) if pace_s is not None else max(1.0, self._paces[lane.stream].usual_s or 0.0)
+        return lane.closed_ns if at_ns - lane.closed_ns <= usual_s * SECOND_NS else at_ns
 
     def _open_resumed(self, now_s: float) -> None:
         """Opens the sessions of streams without event times: a stall that ended brings as many frames as it lacked."""
         for stream, resumed in list(self._resumed.items()):
             if now_s - resumed.at_s < BURST_S:
-                continue
+                continue  # a burst is still coming
             del self._resumed[stream]
             lane, pace_s = self.lanes.add(stream), CHANNELS[stream.channel].pace_s
             lacked_s = (resumed.receive_ns - lane.closed_ns) / SECOND_NS
@@ -294,12 +297,12 @@ class Subscriber:
         return [stream for stream, watch in self._watches.items() if watch.doubted_s is not None]
 
     def is_sick(self, now_s: float) -> bool:
-        """Whether a stream stays silent although it was subscribed again, or all that are due are silent at once."""
+        """Whether a stream stays silent although it was subscribed again, or all fall silent together."""
         doubted = [watch.doubted_s for watch in self._watches.values() if watch.doubted_s is not None]
         if not doubted:
             return False
         due = [stream for stream in self._watches if is_due(CHANNELS[stream.channel], self._paces[stream], FLOOR_S)]
-        all_silent = len(due) > 0 and all(self._watches[stream].doubted_s is not None for stream in due)
+        all_silent = len(due) > 0 and all(now_s - self._watches[stream].moved_s > FLOOR_S for stream in due)
         return all_silent or now_s - min(doubted) > RESUBSCRIBED_S
 
     def unproven(self, within_s: float) -> list[Stream]:
@@ -334,7 +337,11 @@ class Subscriber:
             lane, twin = self.lanes.add(stream), other.lanes.of(stream)
             if twin is None or not twin.is_open:
                 continue
-            if watch.doubted_s is not None or self._covered_ns(lane, heard_ns) < twin.opened_ns:
+            if (
+                watch.doubted_s is not None
+                or stream in self._resumed
+                or self._covered_ns(lane, heard_ns) < twin.opened_ns
+            ):
                 return True
         return False
 

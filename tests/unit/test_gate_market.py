@@ -5,8 +5,9 @@ import msgspec
 from common.clock import SECOND_NS
 from common.gate import Decision, Sample
 from common.settings import GateSettings
-from gate.market import CANARY_DEAD_S, FORGET_S, SETTLE_S, Market
+from gate.market import CANARY_DEAD_S, FORGET_S, Market
 from gate.offset import Measurement
+from gate.symbol import SETTLE_S
 
 SETTINGS = GateSettings(window=5, samples=3, dwell_s=5)
 EPOCH_NS = 1_780_000_000 * SECOND_NS

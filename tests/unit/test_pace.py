@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from common.channels import CHANNELS
 from ingest.freshness import FIRST_S, is_due, limit_s
-from ingest.pace import CEILING_S, FLOOR_S, LEARNED, Pace
+from ingest.pace import CEILING_S, FLOOR_S, GUESSED, LEARNED, Pace
 
 
 def paced(*pauses_s: float) -> Pace:
@@ -38,9 +38,11 @@ def test_a_stream_that_is_nearly_always_silent_proves_nothing() -> None:
 
 
 def test_few_pauses_are_no_pace() -> None:
-    """Before enough is known there is no usual pause and no limit."""
-    pace = paced(*[0.1] * (LEARNED - 1))
-    assert (pace.is_learned, pace.usual_s, pace.limit_s) == (False, None, None)
+    """Before enough is known there is no usual pause, and a limit with more room, or none."""
+    pace = paced(*[1.0] * (LEARNED - 1))
+    assert (pace.is_learned, pace.usual_s) == (False, None)
+    assert (pace.limit_s or 0) > (paced(*[1.0] * LEARNED).limit_s or 0)
+    assert paced(*[1.0] * (GUESSED - 1)).limit_s is None
 
 
 def test_what_was_long_ago_is_forgotten() -> None:

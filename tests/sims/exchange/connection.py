@@ -10,13 +10,13 @@ import socket
 import struct
 import time
 from collections import deque
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from common.clock import now_ns
 from tests.sims.exchange import requests, sent, wire
+from tests.sims.exchange.handshakes import Deferred
 from tests.sims.exchange.names import Address, is_possible
 from tests.sims.exchange.subscriptions import Subscriptions
 from tests.sims.exchange.transit import Transit
@@ -32,27 +32,6 @@ _LATEST_ACK_S = 0.3
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 _ids = itertools.count(1)
-
-
-class Deferred(WSUpgradeResponse):
-    """A handshake answer that writes nothing: the connection writes it itself, when it knows who is asking."""
-
-    __slots__ = ()
-
-    def to_bytes(self) -> bytearray:
-        return bytearray()
-
-    def real_bytes(self) -> bytearray:
-        return super().to_bytes()
-
-    @classmethod
-    def to(cls, connection: "Connection") -> WSUpgradeResponseWithListener:
-        made = WSUpgradeResponse.create_101_response()
-        response = cls()
-        response.version, response.status, response.headers, response.body = (
-            made.version, HTTPStatus.SWITCHING_PROTOCOLS, made.headers, None,
-        )  # fmt: skip
-        return WSUpgradeResponseWithListener(response, connection)
 
 
 class Connection(WSListener):

@@ -7,7 +7,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -15,10 +14,9 @@ from aiohttp import web
 from common.clock import now_ns
 from tests.sims.exchange.board import STATUSES, Board
 from tests.sims.exchange.clocks import Clocks
+from tests.sims.exchange.exchange_info import LIMITS, spot_exchange_info, um_exchange_info
 from tests.sims.exchange.handshakes import BODIES
-from tests.sims.exchange.symbols import Listing, decimal_text
 
-_LIMITS = {"um": 2_400, "spot": 6_000}
 _TEAPOT = 418
 _SPOT_PARAMETERS = {"symbol", "symbols", "symbolStatus", "showPermissionSets"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,7 +41,7 @@ class Rest:
     def __init__(self, board: Board, clocks: Clocks) -> None:
         self._board = board
         self._clocks = clocks
-        self._delays_s = dict.fromkeys(_LIMITS, (0.0, 0.0))
+        self._delays_s = dict.fromkeys(LIMITS, (0.0, 0.0))
         self._plans: list[_Plan] = []
         self._weights: dict[tuple[str, str], tuple[int, int]] = {}
 
@@ -147,7 +145,7 @@ class Rest:
             return planned
         unknown = request.query.keys() - (parameters or set())
         used = self._weigh(request, market, weight)
-        if used > _LIMITS[market]:
+        if used > LIMITS[market]:
             return self._too_much(request, market, 429, 60 - now_ns() // 1_000_000_000 % 60, None)
         if unknown:
             allowed = len(request.query) - len(unknown)
@@ -192,12 +190,12 @@ class Rest:
             )
         elif market == "um":
             text = (
-                f"Too many requests; current limit of IP({request.remote}) is {_LIMITS[market]} requests per minute. "
+                f"Too many requests; current limit of IP({request.remote}) is {LIMITS[market]} requests per minute. "
                 "Please use the websocket for live updates to avoid polling the API."
             )
         else:
             text = (
-                f"Too much request weight used; current limit is {_LIMITS[market]} request weight per 1 MINUTE. "
+                f"Too much request weight used; current limit is {LIMITS[market]} request weight per 1 MINUTE. "
                 "Please use WebSocket Streams for live updates to avoid polling the API."
             )
         response = self._error(request, market, status, -1003, text)
@@ -214,110 +212,3 @@ class Rest:
         if market == "spot":
             headers["X-MBX-USED-WEIGHT"] = str(used)
         return web.Response(status=status, text=body, content_type="application/json", headers=headers)
-
-
-def um_exchange_info(listed: list[Listing], at_ms: int) -> dict[str, Any]:
-    """The body of `/fapi/v1/exchangeInfo`, with the keys of 2026-08."""
-    return {
-        "timezone": "UTC",
-        "serverTime": at_ms,
-        "futuresType": "U_MARGINED",
-        "rateLimits": [
-            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": _LIMITS["um"]},
-            {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200},
-            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
-        ],
-        "exchangeFilters": [],
-        "assets": [
-            {"asset": asset, "marginAvailable": True, "autoAssetExchange": "-10000"}
-            for asset in sorted({listing.quote_asset for listing in listed} | {"USDT"})
-        ],
-        "symbols": [_um_symbol(listing) for listing in listed],
-    }
-
-
-def _um_symbol(listing: Listing) -> dict[str, Any]:
-    tick, lot = decimal_text(listing.tick, listing.price_decimals), decimal_text(listing.lot, listing.quantity_decimals)
-    return {
-        "symbol": listing.symbol,
-        "pair": listing.pair,
-        "contractType": listing.contract_type,
-        "deliveryDate": _delivery_ms(listing),
-        "onboardDate": listing.onboard_ms,
-        "status": listing.status,
-        "maintMarginPercent": "2.5000",
-        "requiredMarginPercent": "5.0000",
-        "baseAsset": listing.base_asset,
-        "quoteAsset": listing.quote_asset,
-        "marginAsset": listing.quote_asset,
-        "pricePrecision": listing.price_decimals,
-        "quantityPrecision": listing.quantity_decimals,
-        "baseAssetPrecision": 8,
-        "quotePrecision": 8,
-        "underlyingType": "EQUITY" if listing.contract_type == "TRADIFI_PERPETUAL" else "COIN",
-        "underlyingSubType": ["TradFi"] if listing.contract_type == "TRADIFI_PERPETUAL" else ["PoW"],
-        "triggerProtect": "0.0500",
-        "liquidationFee": "0.012500",
-        "marketTakeBound": "0.05",
-        "maxMoveOrderLimit": 10000,
-        "filters": [
-            {"maxPrice": "4529764", "tickSize": tick, "minPrice": tick, "filterType": "PRICE_FILTER"},
-            {"maxQty": "1000000", "minQty": lot, "filterType": "LOT_SIZE", "stepSize": lot},
-            {"notional": "5", "filterType": "MIN_NOTIONAL"},
-        ],
-        "orderTypes": [
-            "LIMIT",
-            "MARKET",
-            "STOP",
-            "STOP_MARKET",
-            "TAKE_PROFIT",
-            "TAKE_PROFIT_MARKET",
-            "TRAILING_STOP_MARKET",
-        ],
-        "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
-        "permissionSets": ["GRID", "COPY", "DCA"],
-    }
-
-
-def _delivery_ms(listing: Listing) -> int:
-    """08:00 of the day in the symbol's name; in the year 2100 for a contract that has none, as the exchange says it."""
-    _, _, day = listing.symbol.partition("_")
-    if len(day) != 6 or not day.isdigit():
-        return 4_133_404_800_000
-    return int(datetime.strptime(f"{day}08+0000", "%y%m%d%H%z").timestamp()) * 1_000
-
-
-def spot_exchange_info(listed: list[Listing], at_ms: int) -> dict[str, Any]:
-    """The body of `/api/v3/exchangeInfo`."""
-    return {
-        "timezone": "UTC",
-        "serverTime": at_ms,
-        "rateLimits": [
-            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": _LIMITS["spot"]},
-            {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5, "limit": 300_000},
-        ],
-        "exchangeFilters": [],
-        "symbols": [_spot_symbol(listing) for listing in listed],
-    }
-
-
-def _spot_symbol(listing: Listing) -> dict[str, Any]:
-    tick, lot = decimal_text(listing.tick, listing.price_decimals), decimal_text(listing.lot, listing.quantity_decimals)
-    return {
-        "symbol": listing.symbol,
-        "status": listing.status,
-        "baseAsset": listing.base_asset,
-        "baseAssetPrecision": 8,
-        "quoteAsset": listing.quote_asset,
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "filters": [
-            {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000.00000000", "tickSize": tick},
-            {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "9000000.00000000", "stepSize": lot},
-        ],
-        "permissions": [],
-        "permissionSets": [["SPOT"]],
-    }

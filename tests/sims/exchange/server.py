@@ -8,8 +8,8 @@ from ssl import SSLContext
 
 from picows import WSListener, WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_server
 
-from tests.sims.exchange.connection import Connection, Deferred
-from tests.sims.exchange.handshakes import Answer
+from tests.sims.exchange.connection import Connection
+from tests.sims.exchange.handshakes import Answer, Deferred
 from tests.sims.exchange.names import parse_address
 from tests.sims.exchange.options import Options
 from tests.sims.exchange.rules import Rules

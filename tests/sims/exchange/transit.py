@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from common.clock import now_ns
+from tests.sims.exchange import sent
 
 Deliver = Callable[[bytes, bytearray | None, int], None]
 _SHORTEST_WAIT_S = 0.001
@@ -76,7 +77,8 @@ class Transit:
         if at_bytes >= 0:
             due += self._delay_s + self._jitter_s * self._random.random()
         self._last_due = due = max(due, self._last_due)
-        self._queue.append((due, now_ns(), frame, records, at_bytes))
+        made_ns = sent.sent_ns(records, at_bytes) if records is not None else now_ns()
+        self._queue.append((due, made_ns, frame, records, at_bytes))
         self._wait()
 
     def _wait(self) -> None:
