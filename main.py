@@ -19,7 +19,6 @@ from typing import NamedTuple, NoReturn
 from common import config, embedded_redis
 from common.child import BAD_CONFIGURATION, Child
 from common.config import ConfigError, Settings
-from common.symbols import Wanted
 from common.version import VERSION
 
 ROOT = Path(__file__).resolve().parent
@@ -170,8 +169,7 @@ class House:
         ports = [_free_port() for _ in range(3)]
         flags = ("--um-ws-port", "--spot-ws-port", "--http-port")
         where = [word for flag, port in zip(flags, ports, strict=True) for word in (flag, str(port))]
-        names = Wanted.read(self._settings.symbols).names
-        symbols = ["--symbols", ",".join(names)] if names else []
+        symbols = ["--symbols", ",".join(self._settings.symbols)]
         exchange = self._start("exchange", [sys.executable, "-m", "tests.sims.exchange", *where, *symbols])
         try:
             addresses = json.loads(await asyncio.wait_for(exchange.first_line, 60))

@@ -202,6 +202,39 @@ def test_too_many_requests_are_waited_out(exchange: Exchange, tmp_path: Path) ->
     asyncio.run(scenario())
 
 
+def test_the_exchange_is_followed(tmp_path: Path) -> None:
+    """On both markets: listed, halted, delisted, taken off the list, and back; contracts with a date stay out."""
+
+    async def scenario(exchange: Exchange) -> None:
+        directory = Directory(settings(exchange.http, tmp_path, "all", markets=["um", "spot"]))
+        assert await directory.resolve() == {"um": ("BTCUSDT", "ETHUSDT"), "spot": ("BTCUSDT", "ETHUSDT")}
+        async with followed(directory) as following:
+            exchange.fault("list", market="um", symbols=["BTCUSDT_261225"], contract_type="CURRENT_QUARTER")
+            exchange.fault("list", market="um", symbols=["NEWUSDT"], status="PENDING_TRADING")
+            exchange.fault("list", market="um", symbols=["XAUUSDT"], contract_type="TRADIFI_PERPETUAL")
+            assert await following.next() == Changes("um", ("XAUUSDT",))
+            exchange.fault("list", market="um", symbols=["NEWUSDT"])
+            assert await following.next() == Changes("um", ("NEWUSDT",))
+            exchange.fault("list", market="spot", symbols=["ETHUSDT"], status="HALT")
+            assert await following.next() == Changes("spot", (), {"ETHUSDT": "status HALT"})
+            exchange.fault("list", market="spot", symbols=["ETHUSDT"])
+            assert await following.next() == Changes("spot", ("ETHUSDT",))
+            exchange.fault("delist", market="um", symbols=["ETHUSDT"])
+            assert await following.next() == Changes("um", (), {"ETHUSDT": "status SETTLING"})
+            exchange.fault("delist", market="um", symbols=["NEWUSDT"], gone=True)
+            assert await following.next() == Changes("um", (), {"NEWUSDT": "not listed"})
+        assert (directory.recorded, directory.failures) == ({"um": 2, "spot": 2}, {"um": 0, "spot": 0})
+
+    with Exchange.started() as exchange:
+        asyncio.run(scenario(exchange))
+
+
+def test_the_exchange_is_asked_for_names_only(tmp_path: Path) -> None:
+    """The simulated exchange takes the setting `symbols` as it is: patterns do not name what it lists."""
+    with Exchange.started("--symbols", "all,SOLUSDT,!*DOWNUSDT") as exchange:
+        assert resolved(exchange, tmp_path, "all") == {"um": ("SOLUSDT",)}
+
+
 # -- answers that are none ---------------------------------------------------------------------------------------------
 
 BODY = rows(BTCUSDT="TRADING", ETHUSDT="TRADING")
