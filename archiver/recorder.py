@@ -187,7 +187,7 @@ class Recorder:
         self.counts.polls += 1
         if most:
             self._service.health.beat("frames")
-        self._books.take(self._stage)
+        self._books.take(self._stage, now_s)
         self._spill()
         return most
 
@@ -234,11 +234,11 @@ class Recorder:
             taken.append(bucket)
         self._writing.submit(taken)
 
-    async def _move(self, reader: Reader) -> None:
+    async def _move(self, reader: Reader, *, at_once: bool = False) -> None:
         """What is durable, its rows first, moves its streams' positions with the next read."""
         written = self._writing.written()
         try:
-            said = await self._books.settle()
+            said = await self._books.settle(at_once=at_once)
         except OSError as error:
             self._disk_is_full(error)
             self._writing.keep(written)
@@ -258,7 +258,7 @@ class Recorder:
     async def _leave(self, link: Link, reader: Reader) -> None:
         """Finishes what the workers have, moves the positions, and gives the shards back."""
         await self._writing.finish(self._settings.drain_s * 0.6)
-        await self._move(reader)
+        await self._move(reader, at_once=True)
         await reader.positions.flush()
         self._give_up(self._streams)
         await self._shards.release(link)

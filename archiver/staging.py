@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from archiver.ids import Ids
 from common import session
 from common.channels import CHANNELS
 from common.clock import MINUTE_NS, SECOND_NS
@@ -40,16 +41,6 @@ class Said(NamedTuple):
     connection: str
     event: Event
     entry_id: bytes
-
-
-class Break(NamedTuple):
-    """A hole in the chain of the exchange's ids within one connection."""
-
-    stream: Stream
-    last_id: int
-    next_id: int
-    last_ns: int
-    next_ns: int
 
 
 @dataclass(slots=True, eq=False)
@@ -129,7 +120,7 @@ class _Lane:
 
     stream: Stream
     timed: bool
-    chained: bool
+    ids: Ids | None
     before_id: bytes = BEGINNING
     last_id: bytes = BEGINNING
     count: int = 0
@@ -137,7 +128,6 @@ class _Lane:
     watermark_ns: int = 0
     buckets: dict[int, Bucket] = field(default_factory=dict)
     heard: dict[str, int] = field(default_factory=dict)
-    chain: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Stage:
@@ -154,9 +144,8 @@ class Stage:
         self._lanes: dict[Stream, _Lane] = {}
         self._files = 0
         self.said: list[Said] = []
-        self.breaks: list[Break] = []
-        self.first_after: list[tuple[Stream, str, str, int]] = []
-        """(stream, earlier connection, new connection, frames missing between them by the exchange's ids)."""
+        self.holed: set[Stream] = set()
+        """Streams in whose ids a hole was found, became smaller or was filled."""
         self.foreign = 0
         _remove_what_the_dead_left(folder.parent)
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,13 +191,13 @@ class Stage:
             bucket.add(line, now_s)
             if event_ms is not None and at_ns != receive_ns and at_ns > lane.watermark_ns:
                 lane.watermark_ns = at_ns
-            if lane.chained:
-                self._follow(lane, name, payload, receive_ns)
+            if lane.ids is not None:
+                self._follow(lane, payload, receive_ns, now_s)
 
     def _lane(self, stream: Stream) -> _Lane:
         channel = CHANNELS.get(stream.channel)
         timed = channel is None or stream.market in channel.timed
-        lane = self._lanes[stream] = _Lane(stream, timed, stream.channel == "aggTrade")
+        lane = self._lanes[stream] = _Lane(stream, timed, Ids() if stream.channel == "aggTrade" else None)
         return lane
 
     def _bucket(self, lane: _Lane, number: int, now_s: float) -> Bucket:
@@ -227,7 +216,7 @@ class Stage:
             event = session.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
             event = None
-        if event is not None and 0 <= event.at <= MOST_NS and 0 <= getattr(event, "to", 0) <= MOST_NS:
+        if event is not None and 0 <= event.at <= MOST_NS and 0 <= (getattr(event, "to", None) or 0) <= MOST_NS:
             self.said.append(Said(lane.stream, connection, event, entry_id))
             lane.undurable[entry_id] = Place(lane.before_id, lane.count - 1)
         else:
@@ -243,34 +232,19 @@ class Stage:
         bucket = lane.buckets.get(minute) or self._bucket(lane, minute, now_s)
         bucket.add(to_staged_line(frame) + b"\n", now_s)
 
-    def _follow(self, lane: _Lane, connection: str, payload: bytes, receive_ns: int) -> None:
+    def _follow(self, lane: _Lane, payload: bytes, receive_ns: int, now_s: float) -> None:
         """aggTrade ids rise by one (reference/binance-protocol.md section 3.3): a jump is frames that never came."""
         at = payload.find(b'"a":')
         digits = payload[at + 4 : at + 24].partition(b",")[0]
-        if at < 0 or not digits.isdigit():
+        if at < 0 or not digits.isdigit() or int(digits) > MOST_NS or lane.ids is None:
             return
-        trade_id = int(digits)
-        if trade_id > MOST_NS:
-            return
-        known = lane.chain.get(connection)
-        if known is None:
-            if lane.chain:
-                before, (last_id, _) = max(lane.chain.items(), key=lambda item: item[1])
-                self.first_after.append((lane.stream, before, connection, max(0, trade_id - last_id - 1)))
-            if len(lane.chain) > 8:
-                del lane.chain[min(lane.chain, key=lambda name: lane.chain[name])]
-        elif trade_id <= known[0]:
-            return
-        elif trade_id > known[0] + 1 and self._alone(lane, connection, receive_ns):
-            self.breaks.append(Break(lane.stream, known[0], trade_id, known[1], receive_ns))
-        lane.chain[connection] = trade_id, receive_ns
+        if lane.ids.add(int(digits), receive_ns, now_s):
+            self.holed.add(lane.stream)
 
-    @staticmethod
-    def _alone(lane: _Lane, connection: str, receive_ns: int) -> bool:
-        """Whether no other connection delivers the stream just now: it may have what this one lacks."""
-        return all(
-            name == connection or receive_ns - heard_ns > 10 * SECOND_NS for name, (_, heard_ns) in lane.chain.items()
-        )
+    def ids(self, stream: Stream) -> Ids | None:
+        """What is known of the stream's ids; None for a channel that has none without gaps."""
+        lane = self._lanes.get(stream)
+        return lane.ids if lane else None
 
     def spill(self, over_bytes: int = SPILL_BYTES) -> None:
         """Writes out the buckets that have gathered more than `over_bytes` in memory.

@@ -19,6 +19,11 @@ _UNSAFE = re.compile(r"[/\\\0]|^\.")
 """A symbol is a folder's name in the archive: it must not lead out of it."""
 
 
+def is_symbol(name: str) -> bool:
+    """Whether a name has a symbol's shape: letters and digits of any script, and _, in upper case."""
+    return bool(name) and all(char.isalnum() or char == "_" for char in name) and name == name.upper()
+
+
 class Stream(NamedTuple):
     """One symbol's frames of one channel."""
 

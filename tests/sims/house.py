@@ -51,9 +51,12 @@ class House:
             "REDIS_URL": redis.url,
             "UM_WS_URL": exchange.um_ws,
             "SPOT_WS_URL": exchange.spot_ws,
+            "UM_REST_URL": exchange.http,
+            "SPOT_REST_URL": exchange.http,
             "DATA_DIR": self.data,
             "STATE_DIR": folder / "state",
             "INGEST__METRICS_PORT": 0,
+            "GATE__METRICS_PORT": 0,
             "INGEST__BACKOFF_FIRST_S": 0.1,
             "INGEST__BACKOFF_MAX_S": 1,
             "ARCHIVER__METRICS_PORT": 0,
@@ -67,7 +70,7 @@ class House:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, **env: object) -> None:
-        """Starts a service: `ingest`, `archiver`, or another instance of one: `archiver-2`."""
+        """Starts a service: `ingest`, `archiver`, `gate`, or another instance of one: `archiver-2`."""
         assert name not in self._processes
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(

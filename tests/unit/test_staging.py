@@ -161,13 +161,18 @@ def trade(number: int, trade_id: int, connection: bytes = b"a") -> Entry:
     return entry(START_NS + number * SECOND_NS, body, number, connection)
 
 
-def test_a_jump_of_ids_is_a_break(stage: Stage) -> None:
-    """Within a connection a jump is a break; what comes again is none; where a twin delivers too nothing is said."""
+def test_a_jump_of_ids_is_a_hole(stage: Stage) -> None:
+    """The ids of all connections together are followed: a jump is a hole until a twin fills it."""
     stage.add(TRADES, [trade(1, 10), trade(2, 11), trade(3, 15), trade(2, 11), trade(4, 16)], 0.0)
-    assert [(one.last_id, one.next_id) for one in stage.breaks] == [(11, 15)]
-    stage.add(TRADES, [trade(5, 17, b"b"), trade(6, 20)], 0.0)
-    assert len(stage.breaks) == 1
-    assert stage.first_after == [(TRADES, "a", "b", 0)]
+    ids = stage.ids(TRADES)
+    assert ids is not None
+    assert [(one.last_id, one.next_id) for one in ids.holes(1.0)] == [(11, 15)]
+    stage.holed.clear()
+    stage.add(TRADES, [trade(5, 17)], 0.0)
+    assert stage.holed == set()
+    stage.add(TRADES, [trade(5, number, b"b") for number in (12, 13, 14)], 0.0)
+    assert stage.holed == {TRADES}
+    assert list(ids.holes(1.0)) == []
 
 
 def test_folders_of_the_dead_are_removed(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ while it runs (JSON over HTTP on the http address):
   GET  /control/state                     connections, streams, the replay's state
   GET  /control/sent?market=um            streams with their counts of frames
   GET  /control/sent/um/btcusdt@aggTrade  24 bytes a frame, see README.md
+  GET  /control/spans?market=um           when which connection was served with what
   POST /control/fault                     {"kind":"cut","how":"rst"}: see README.md for all faults
   POST /control/replay/start              begins a replay that waits
 
