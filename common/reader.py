@@ -27,12 +27,14 @@ class _Reading:
     """One stream while it is read.
 
     Attributes:
+        asking: The beginning of its XRANGE, up to the place.
         place: How far it was read.
         is_counted: Whether what was read was compared with what Redis counted.
     """
 
     stream: Stream
     position: Position
+    asking: bytes
     place: Place
     is_counted: bool = False
 
@@ -52,6 +54,7 @@ class Reader:
     def __init__(self, link: Link, *, count: int, tail_s: float) -> None:
         self._link = link
         self._count = count
+        self._asked = pack("+", "COUNT", count).partition(b"\r\n")[2]
         self._readings: dict[Stream, _Reading] = {}
         self.positions = Positions(link, tail_s=tail_s)
 
@@ -60,7 +63,8 @@ class Reader:
         await self.positions.start(streams)
         for stream in streams:
             position = self.positions[stream]
-            self._readings[stream] = _Reading(stream, position, Place(position.entry_id, 0))
+            asking = b"*6\r\n" + pack("XRANGE", stream.key).partition(b"\r\n")[2]
+            self._readings[stream] = _Reading(stream, position, asking, Place(position.entry_id, 0))
 
     def stop(self, streams: Sequence[Stream]) -> None:
         """Somebody else reads these now."""
@@ -93,7 +97,9 @@ class Reader:
                     yield one.stream, entries
 
     def _ask(self, one: _Reading) -> bytes:
-        return pack("XRANGE", one.stream.key, b"(" + one.place.entry_id, "+", "COUNT", self._count)
+        """`XRANGE key (place + COUNT n`: packed in parts, for each poll asks each stream."""
+        entry_id = one.place.entry_id
+        return b"%b$%d\r\n(%b\r\n%b" % (one.asking, len(entry_id) + 1, entry_id, self._asked)
 
     def _entries(self, one: _Reading, reply: Any) -> list[Entry]:
         if isinstance(reply, ReplyError):

@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from archiver.staging import LATE_BUCKET_S, Bucket, Stage, is_over
 from common.clock import MINUTE_NS, SECOND_NS
@@ -135,6 +138,37 @@ def test_an_event_holds_the_place_until_it_is_settled(stage: Stage) -> None:
     assert stage.became_durable(STREAM, [taken(stage, 0)]) == Place(b"1-0", 1)
     (said,) = stage.said
     assert stage.became_durable(STREAM, [said.entry_id]) == Place(b"2-0", 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["read", "take", "written"]), st.integers(0, 2)), max_size=40))
+def test_the_place_never_passes_what_is_not_durable(steps: list[tuple[str, int]]) -> None:
+    """In whatever order minutes come, are taken and are written, what is up to the place is durable."""
+    with TemporaryDirectory() as folder:
+        stage = Stage(Path(folder) / "one", grace_s=GRACE_S)
+        in_bucket: dict[Bucket, set[int]] = {}
+        being_written: list[Bucket] = []
+        read, undurable, last = 0, set[int](), 0
+        for step, choice in steps:
+            if step == "read":
+                read += 1
+                undurable.add(read)
+                stage.add(STREAM, [(b"%d-0" % read, numbered(choice)[0][1])], 0.0)
+                (bucket,) = [one for one in stage.largest(1.0) if one.minute.number == 29_900_000 + choice]
+                in_bucket.setdefault(bucket, set()).add(read)
+            elif step == "take":
+                for bucket in [one for one in stage.largest(1.0) if one.minute.number == 29_900_000 + choice]:
+                    stage.take(bucket)
+                    being_written.append(bucket)
+            elif being_written:
+                bucket = being_written.pop(choice % len(being_written))
+                undurable -= in_bucket[bucket]
+                place = stage.became_durable(STREAM, [bucket])
+                at = place.number if place else 0
+                assert at == min(undurable, default=read + 1) - 1
+                assert place is None or place.entry_id == b"%d-0" % at
+                assert at >= last
+                last = at
+        stage.close()
 
 
 def test_what_was_dropped_moves_nothing(stage: Stage) -> None:
