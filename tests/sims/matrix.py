@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import Tell
 from tests.sims.accounting import Account, account
@@ -16,7 +17,7 @@ WARM_S = 5.0
 
 @contextlib.contextmanager
 def recording(
-    folder: Path, *exchange_args: str, collectors: int = 1, warm_s: float = WARM_S, **settings: object
+    folder: Path, *exchange_args: str, collectors: int = 1, warm_s: float = WARM_S, **settings: Any
 ) -> Iterator[House]:
     """A house that records both markets and every channel, by one collector or by several."""
     settings = {"MARKETS": "um,spot", "CHANNELS": EVERYTHING, **settings}
