@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver import chains, derived, lines, members
-from archiver.merge import NEAR_NS, identity_key, unite
+from archiver.merge import identity_key, unite
+from archiver.neighbours import Neighbours, beside
 from archiver.summaries import Summary
 from common.channels import UNKNOWN
 from common.files import Batch, newest_aside, set_aside
@@ -98,7 +99,7 @@ def write_minutes(data: Path, jobs: Sequence[Job]) -> list[Written]:
     written: list[Written] = []
     for at in range(0, len(ordered), _TOGETHER):
         group = ordered[at : at + _TOGETHER]
-        days = {(each.stream, each.day) for minute in group for each in (minute, *_beside(minute))}
+        days = {(each.stream, each.day) for minute in group for each in (minute, *beside(minute))}
         with locked(data, days), Batch() as batch:
             writer = _Writer(data, batch, frozenset(group))
             finished = [writer.write(minute, staged[minute]) for minute in group]
@@ -108,25 +109,24 @@ def write_minutes(data: Path, jobs: Sequence[Job]) -> list[Written]:
 
 
 class _Writer:
-    """Writes the minutes of one batch under their temporary names, and remembers what neighbours among them share."""
+    """Writes the minutes of one batch under their temporary names."""
 
     def __init__(self, data: Path, batch: Batch, group: frozenset[Minute]) -> None:
         self._data = data
         self._batch = batch
-        self._group = group
-        self._pending: dict[Minute, list[Frame]] = {}
+        self._neighbours = Neighbours(data, group)
 
     def write(self, minute: Minute, staged: Iterable[Path]) -> Written:
         came_content = self._came(minute, staged)
         old_content, archived, corrupt = self._archived(minute)
         plain = None if archived else _plain(minute, came_content)
-        if plain is not None and not self._beside(minute, {plain.connection}, plain.first_ns, plain.last_ns):
+        if plain is not None and not self._neighbours.near(minute, {plain.connection}, (plain.first_ns, plain.last_ns)):
             return self._write_plain(minute, plain, corrupt)
         came = lines.parse(came_content)
         merged = unite(
             identity_key(minute.stream), came, archived=archived, neighbours=self._near(minute, came, archived)
         )
-        self._remember(minute, merged.frames)
+        self._neighbours.remember(minute, merged.frames)
         if not merged.frames:
             return Written(minute, 0, len(came), merged.doubled, 0, False, 0, 0, 0, {}, corrupt=corrupt)
         if old_content and merged.frames == archived:
@@ -166,8 +166,7 @@ class _Writer:
         )
 
     def _write_plain(self, minute: Minute, plain: "Plain", corrupt: Path | None) -> Written:
-        if not self._group.isdisjoint(_beside(minute)):
-            self._remember(minute, plain.frames())
+        self._neighbours.remember(minute, plain)
         crc = members.crc_of(plain.content)
         connections = {plain.connection: (len(plain), plain.first_ns, plain.last_ns)}
         summary = Summary(len(plain), plain.first_ns, plain.last_ns, connections)
@@ -208,6 +207,14 @@ class _Writer:
         united = unite(identity_key(minute.stream), lines.parse(content), archived=bundled)
         return b"".join([to_staged_line(frame) + b"\n" for frame in united.frames if frame not in held])
 
+    def _near(self, minute: Minute, came: list[Frame], archived: list[Frame]) -> list[Frame]:
+        """What the neighbouring minutes hold near this one's frames, where copies of ours may be."""
+        if not came:
+            return []
+        names = {frame.connection for frame in came} | {frame.connection for frame in archived}
+        times = [frame.receive_ns for frame in came]
+        return self._neighbours.near(minute, names, (min(times), max(times)))
+
     def _archived(self, minute: Minute) -> tuple[bytes, list[Frame], Path | None]:
         path = self._data / raw_minute(minute)
         corrupt = newest_aside(path)
@@ -221,32 +228,6 @@ class _Writer:
             log.error("a damaged minute file was set aside: %s", error, extra={"file": str(aside)})
             return b"", [], aside
 
-    def _near(self, minute: Minute, came: list[Frame], archived: list[Frame]) -> list[Frame]:
-        """What the neighbouring minutes hold within 5 s of this one's frames, where copies of ours may be."""
-        if not came:
-            return []
-        names = {frame.connection for frame in came} | {frame.connection for frame in archived}
-        times = [frame.receive_ns for frame in came]
-        return self._beside(minute, names, min(times), max(times))
-
-    def _beside(self, minute: Minute, names: set[str], first_ns: int, last_ns: int) -> list[Frame]:
-        """What the neighbouring minutes hold near these times, unless it came on the one connection of `names`."""
-        earliest, latest = first_ns - NEAR_NS, last_ns + NEAR_NS
-        near: list[Frame] = []
-        for beside in _beside(minute):
-            if beside in self._pending:
-                near += self._pending[beside]
-                continue
-            for path in (self._data / raw_minute(beside), self._data / raw_day(beside.stream, beside.day)):
-                near += _read_near(path, beside, names, earliest, latest)
-        near = [frame for frame in near if earliest <= frame.receive_ns <= latest]
-        return near if len(names.union([frame.connection for frame in near])) > 1 else []
-
-    def _remember(self, minute: Minute, frames: Sequence[Frame]) -> None:
-        if frames and not self._group.isdisjoint(_beside(minute)):
-            first_ns, last_ns = frames[0].receive_ns + NEAR_NS, frames[-1].receive_ns - NEAR_NS
-            self._pending[minute] = [frame for frame in frames if not first_ns < frame.receive_ns < last_ns]
-
 
 def _plain(minute: Minute, content: bytes) -> "Plain | None":
     """The minute of these lines, if it is plain and of a channel that has a short way for that."""
@@ -257,34 +238,10 @@ def _plain(minute: Minute, content: bytes) -> "Plain | None":
     return Plain.of(content)
 
 
-def _beside(minute: Minute) -> tuple[Minute, Minute]:
-    return Minute(minute.stream, minute.number - 1), Minute(minute.stream, minute.number + 1)
-
-
 def _stands(content: bytes, frames: Sequence[Frame], came: Sequence[Frame]) -> bool:
     """Whether the staged lines are the file's lines as they are: nothing dropped, nothing moved, all of them JSON."""
     same = len(frames) == len(came) and all(map(is_, frames, came))
     return same and b'"b":"' not in content and lines.are_json([frame.payload for frame in frames])
-
-
-def _read_near(path: Path, beside: Minute, names: set[str], earliest: int, latest: int) -> list[Frame]:
-    if not path.exists():
-        return []
-    try:
-        member = members.directory(path).find(members.member_name(beside))
-        if member is None:
-            return []
-        summary = member.summary
-        if summary is not None:
-            if summary.first_ns > latest or summary.last_ns < earliest:
-                return []
-            if summary.connections is not None and len(names | summary.connections.keys()) == 1:
-                return []
-        with path.open("rb") as file:
-            return lines.parse(members.unpack(member, members.read_packed(file, member)))
-    except ValueError as error:
-        log.warning("a neighbouring minute cannot be read, copies in it are not seen: %s", error)
-        return []
 
 
 def _last_ns(frames: list[Frame]) -> dict[str, int]:

@@ -81,3 +81,12 @@ class Plain:
     def frames(self) -> list[Frame]:
         """All frames."""
         return lines.parse(self.content)
+
+    def ends(self, within_ns: int) -> list[Frame]:
+        """The frames that came within some time of the first or of the last one."""
+        stop = int(self.receive_ns.searchsorted(self.first_ns + within_ns, "right"))
+        start = int(self.receive_ns.searchsorted(self.last_ns - within_ns, "left"))
+        if start <= stop:
+            return self.frames()
+        borders = self.alike.starts[[stop, start], 0] - self.alike.starts[0, 0]
+        return lines.parse(self.content[: borders[0]] + self.content[borders[1] :])

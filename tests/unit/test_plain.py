@@ -49,6 +49,19 @@ def test_a_plain_minute_is_its_frames(frames: list[Frame], sort: bool) -> None:
     assert plain.alike.first[plain.payload] == frames[0].payload
 
 
+@given(FRAMES, st.integers(0, 2**62))
+def test_the_ends_are_the_frames_near_them(frames: list[Frame], within_ns: int) -> None:
+    """The ends of a plain minute are all frames within the time of the first or the last, and no other."""
+    frames = sorted(frame._replace(receive_ns=frame.receive_ns >> 1) for frame in frames)
+    frames = [frame._replace(counter=n) for n, frame in enumerate(frames, 1)]
+    plain = Plain.of(staged(frames))
+    assert plain is not None
+    first_ns, last_ns = frames[0].receive_ns + within_ns, frames[-1].receive_ns - within_ns
+    assert plain.ends(within_ns) == [
+        each for each in frames if each.receive_ns <= first_ns or each.receive_ns >= last_ns
+    ]
+
+
 def test_a_minute_of_books_is_plain() -> None:
     """Books whose numbers have other lengths from frame to frame are a plain minute."""
     frames = book_frames(minute(1))
