@@ -239,11 +239,12 @@ class Producer:
     ) -> None:
         """Asks for what is accepted, up to `mark`, and tells until when each connection is in Redis.
 
-        Where `beats` is None, batches queue, and what came since they do is not in Redis: that time stays as it was.
+        Where `beats` is None, batches queue, and what came since they do is not in Redis: that time stays as it was, or
+        is 0 for a connection that is new since then.
         """
         now = now_ns()
         if beats is None:
-            beats = {name: f"{self._beaten[name].split()[0]} {now}" for name in self._beats() if name in self._beaten}
+            beats = {name: f"{self._beaten.get(name, '0').split()[0]} {now}" for name in self._beats()}
         else:
             self._beaten = beats
         signs = beats | {name: f"{heard_ns} {now}" for name, heard_ns in heard.items()}

@@ -153,8 +153,13 @@ class Spiller:
             await self._refill(spills)
         if self._is_due():
             await self._write_queue(spills)
-        if not (self._queue or self._unread or pulse.is_behind or self._saving):
+        if self._has_room and not (self._queue or self._unread or pulse.is_behind or self._saving):
             self._pass_by()
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether the flight may take more; the rest of the memory is for the queue."""
+        return self._flight.bytes + self._flight.window_bytes <= self.high_bytes
 
     async def _in_thread(self, spills: Spills, work: Callable[[], T]) -> T:
         try:
@@ -235,7 +240,7 @@ class Spiller:
             flight.link is not None
             and not flight.refusing
             and flight.waiting_bytes < flight.window_bytes
-            and flight.bytes + flight.window_bytes <= self.high_bytes  # the rest of the memory is for the queue
+            and self._has_room
         ):
             if self._unread:
                 await self._read_back(spills)

@@ -29,14 +29,20 @@ def command(number: int, size: int = 2000) -> bytes:
 
 @contextlib.asynccontextmanager
 async def producing(
-    server: RedisServer, spill: Path, *, hold_bytes: int = HOLD, spill_bytes: int = 1 << 26, instance: str = "me"
+    server: RedisServer,
+    spill: Path,
+    *,
+    hold_bytes: int = HOLD,
+    spill_bytes: int = 1 << 26,
+    instance: str = "me",
+    beats: Callable[[], dict[str, str]] = lambda: {"c": "1 2"},
 ) -> AsyncIterator[Producer]:
     producer = Producer(
         server.url,
         flush_s=0.002,
         batch_bytes=16_384,
         hold_bytes=hold_bytes,
-        beats=lambda: {"c": "1 2"},
+        beats=beats,
         spill=spill,
         spill_bytes=spill_bytes,
         instance=instance,
@@ -401,6 +407,52 @@ def _first_of(appended: list[tuple[int, int]]) -> int:
 def _beats(server: RedisServer) -> dict[str, int]:
     with server.client() as client:
         return {name.decode(): int(value.split()[0]) for name, value in client.hgetall(BEATS).items()}
+
+
+def test_a_redis_that_is_merely_slow_costs_nothing_but_the_disk(server: RedisServer, spill: Path) -> None:
+    """More comes than can be made durable from memory: the excess goes to disk, and nothing is refused."""
+
+    async def main() -> None:
+        async with producing(server, spill, hold_bytes=400_000) as producer:
+            for number in range(2000):
+                assert producer.append(command(number, 1000))
+                await asyncio.sleep(0.001)
+            assert producer.spilled_commands
+            assert producer.taken
+            await emptied(producer)
+            assert producer.sent_again == 0
+
+    asyncio.run(main())
+    assert numbers(server) == list(range(2000))
+
+
+def test_signs_of_life_never_run_ahead(server: RedisServer, spill: Path) -> None:
+    """While batches queue the collector still shows that it lives, and claims nothing that is not in Redis yet."""
+    last = [0]
+
+    async def feed(producer: Producer) -> None:
+        while True:
+            last[0] += 1
+            producer.append(command(last[0], 1000))
+            await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        async with producing(
+            server, spill, hold_bytes=100_000, beats=lambda: {"old": f"{last[0]} {last[0]}", "new": f"{last[0]} 1"}
+        ) as producer:
+            feeding = asyncio.create_task(feed(producer))
+            await until(lambda: producer.replayed_commands > 50)
+            said = set()
+            for _ in range(30):
+                heard = _beats(server)
+                assert all(at <= numbers(server)[-1] for at in heard.values())
+                with server.client() as client:
+                    said |= set(client.hgetall(BEATS).values())
+                await asyncio.sleep(0.1)
+            assert len(said) > 2
+            feeding.cancel()
+
+    asyncio.run(main())
 
 
 def test_streams_may_come_later(server: RedisServer, spill: Path) -> None:
