@@ -247,7 +247,7 @@ class Bookkeeper:
             coverage = self._coverage.get(stream)
             if coverage is None:
                 continue
-            now = coverage.rows(before_s)
+            now = [_informed(row, self._rows.get(row.id)) for row in coverage.rows(before_s)]
             rows += now
             gaps = {coverage.gap_id(session) for session in coverage.sessions.values()}
             rows += withdrawn((self._rows[one] for one in gaps if one in self._rows), now, "resumed")
@@ -269,6 +269,13 @@ class Bookkeeper:
             with ledger.locked_file(file) as descriptor:
                 ledger.append_lines(descriptor, lines)
         return ledger.write(self._data, rows)
+
+
+def _informed(row: Row, known: Row | None) -> Row:
+    """The row with what an archiver before us knew of its ids: we know those only since our own start."""
+    if known is None or row.frames_missing is not None or (known.from_, known.to) != (row.from_, row.to):
+        return row
+    return msgspec.structs.replace(row, frames_missing=known.frames_missing, healed_by=known.healed_by)
 
 
 def _same(row: Row, known: Row | None) -> bool:

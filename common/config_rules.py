@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import inspect
 
+from common import symbols
 from common.channels import CHANNELS, MARKETS
 from common.settings import Settings, from_path
 from common.streams import is_symbol
@@ -139,17 +140,8 @@ def _check_list(name: str, values: list[str]) -> None:
     twice = next((value for at, value in enumerate(values) if value in values[:at]), None)
     if twice is not None:
         raise BadValue(f"{twice} stands twice; remove one of the two")
-
-
-def _check_symbol(symbol: str) -> str | None:
-    if symbol.lower() == "all" or "*" in symbol:
-        return f"{symbol!r} is no symbol; name each symbol, as in BTCUSDT"
-    # letters of any script: 测试USDT is a symbol of the exchange's testnet; no separators of keys and paths
-    if not symbol or not all(char.isalnum() or char == "_" for char in symbol):
-        return f"{symbol!r} is no symbol; a symbol has letters, digits and _ only, as in BTCUSDT"
-    if symbol != symbol.upper():
-        return f"symbol {symbol!r} is not in upper case; write {symbol.upper()}"
-    return None
+    if name == "symbols" and (together := symbols.contradiction(values)):
+        raise BadValue(together)
 
 
 def _check_market(market: str) -> str | None:
@@ -173,7 +165,7 @@ def _check_override(text: str) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[str], str | None]] = {
-    "symbols": _check_symbol,
+    "symbols": symbols.problem,
     "markets": _check_market,
     "channels": _check_channel,
     "overrides": _check_override,

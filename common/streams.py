@@ -12,7 +12,7 @@ STREAMS_SET = "md:streams"
 """The set of the names of all streams; ingest adds a name before the stream's first frame."""
 
 GROUP = "archiver"
-"""The consumer group of the archivers: what it has not acknowledged is never trimmed."""
+"""The group whose last-delivered-id is the archive's position in a stream: what comes after it is never trimmed."""
 
 
 _UNSAFE = re.compile(r"[/\\\0]|^\.")

@@ -5,6 +5,7 @@ import sys
 import time
 
 from common.service import Service, run
+from common.symbols import Wanted
 from gate import commands
 from gate.canary import Canary
 from gate.market import Market
@@ -28,7 +29,8 @@ async def gate(service: Service) -> None:
     now_s = time.monotonic()
     markets = [Market(name, settings.gate, now_s) for name in settings.markets]
     for market in markets:
-        market.watch((symbol for symbol in settings.symbols if _is_name(symbol)), now_s)
+        # those that `all` and patterns take are seen in the collectors' samples
+        market.watch(Wanted.read(settings.symbols).names, now_s)
     probers = {market.name: Prober(market, settings, measured) for market in markets}
     canaries = [Canary(market, settings, measured) for market in markets]
     watch = Watch(service, markets, lambda name: probers[name].want())
@@ -41,11 +43,6 @@ async def gate(service: Service) -> None:
         await service.stopping.wait()
         for task in tasks:
             task.cancel()
-
-
-def _is_name(symbol: str) -> bool:
-    """Whether it names one symbol: those that `all` and patterns stand for are seen in the collectors' samples."""
-    return symbol.lower() != "all" and not {"*", "!"} & set(symbol)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,24 @@
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any, TypeVar
 
 from common.clock import asleep_s, now_ns
 from common.gate import pack_sample
 from common.producer import Producer
 from common.service import Service, run
+from ingest.directory import Directory
 from ingest.fleet import Fleet
 from ingest.gatekeeper import Gatekeeper
 from ingest.jumps import Clocks, jump
 from ingest.metrics import IngestMetrics
+from ingest.roster import Changes
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TICK_S = 1.0
 SILENT_AFTER_S = 30.0
@@ -30,6 +36,10 @@ class Starved(Exception):
 async def ingest(service: Service) -> None:
     """Collects until the service stops; then closes the sessions and waits until all of it is durable."""
     settings = service.settings
+    directory = Directory(settings)
+    symbols = await _unless_stopped(directory.resolve(), service.stopping)
+    if symbols is None:
+        return
     fleet: Fleet | None = None
     producer = Producer(
         settings.redis_url,
@@ -37,6 +47,9 @@ async def ingest(service: Service) -> None:
         batch_bytes=settings.ingest.batch_bytes,
         hold_bytes=settings.ingest.hold_bytes,
         beats=lambda: fleet.beats() if fleet is not None else {},
+        spill=settings.state_dir / "spill",
+        spill_bytes=settings.ingest.spill_bytes,
+        instance=service.instance,
     )
     starved = False
     async with asyncio.TaskGroup() as house:
@@ -47,17 +60,32 @@ async def ingest(service: Service) -> None:
             fleet = Fleet(settings, producer, collecting, service.stopping)
             fleet.obey(gatekeeper.shut())
             gatekeeper.on_change = partial(_obey, fleet, gatekeeper)
-            fleet.start(dict.fromkeys(settings.markets, settings.symbols))
-            service.registry.register(IngestMetrics(fleet, producer))
+            fleet.start(symbols)
+            following = house.create_task(directory.follow(partial(_follow, fleet)), name="symbols")
+            service.registry.register(IngestMetrics(fleet, producer, directory))
             collecting.create_task(service.stopping.wait(), name="stop")  # also where there is nothing to record yet
             sending = house.create_task(producer.run(), name="to redis")
             watching = house.create_task(_watch(service, fleet, producer), name="watch")
         starved = watching.done() and not watching.cancelled()
         await producer.drained()
-        for task in (watching, sending, obeying):
+        for task in (watching, following, sending, obeying):
             task.cancel()
     if starved:
         raise Starved(f"nothing came from the exchange for {settings.ingest.exit_after_s:.0f} s")
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, T], stopping: asyncio.Event) -> T | None:
+    """What the work gives; None where the service is stopped first."""
+    working, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    await asyncio.wait([working, stop], return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, stop):
+        task.cancel()
+    return working.result() if working.done() and not working.cancelled() else None
+
+
+def _follow(fleet: Fleet, changes: Changes) -> None:
+    fleet.join(changes.market, changes.joined)
+    fleet.leave(changes.market, changes.left)
 
 
 def _obey(fleet: Fleet, gatekeeper: Gatekeeper) -> None:

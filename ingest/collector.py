@@ -204,7 +204,7 @@ class Collector:
         return subscriber
 
     def _let_in(self, subscriber: Subscriber, streams: list[Stream]) -> None:
-        subscriber.want([stream for stream in streams if stream not in self.paused])
+        subscriber.want([stream for stream in streams if stream not in self.paused], self.doubted())
         for stream in streams:
             if stream in self.flagged:
                 mark = self.flagged[stream]

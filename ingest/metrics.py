@@ -5,21 +5,25 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricsSource
 
+from common.clock import SECOND_NS
 from common.producer import Producer
+from ingest.directory import Directory
 from ingest.fleet import Fleet
 
 
 class IngestMetrics(MetricsSource):
     """The metrics of all connections and of the way into Redis."""
 
-    def __init__(self, fleet: Fleet, producer: Producer) -> None:
+    def __init__(self, fleet: Fleet, producer: Producer, directory: Directory) -> None:
         self._fleet = fleet
+        self._directory = directory
         self._producer = producer
 
     def collect(self) -> Iterator[Metric]:
         yield from self._streams()
         yield from self._connections()
         yield from self._redis()
+        yield from self._symbols()
 
     def _streams(self) -> Iterator[Metric]:
         labels = ["market", "channel", "symbol"]
@@ -77,3 +81,31 @@ class IngestMetrics(MetricsSource):
             ("sent_again", "Entries sent more than once.", producer.sent_again),
         ):
             yield CounterMetricFamily(f"maserver_ingest_entries_{name}", words, value)
+        yield GaugeMetricFamily(
+            "maserver_ingest_spilled_bytes", "On our own disk, until Redis takes it.", producer.spilled_bytes
+        )
+        yield CounterMetricFamily(
+            "maserver_ingest_entries_spilled", "Entries written to our own disk.", producer.spilled_commands
+        )
+        yield CounterMetricFamily(
+            "maserver_ingest_entries_replayed", "Entries sent from our own disk.", producer.replayed_commands
+        )
+
+    def _symbols(self) -> Iterator[Metric]:
+        directory = self._directory
+        recorded = GaugeMetricFamily("maserver_ingest_symbols", "Symbols recorded.", labels=["market"])
+        refreshed = GaugeMetricFamily(
+            "maserver_ingest_symbols_refreshed_timestamp_seconds", "When a market last told its list.",
+            labels=["market"],
+        )  # fmt: skip
+        failures = CounterMetricFamily(
+            "maserver_ingest_symbols_failures", "Lists that could not be had.", labels=["market"]
+        )
+        for market, count in directory.recorded.items():
+            recorded.add_metric([market], count)
+            refreshed.add_metric([market], directory.refreshed_ns[market] / SECOND_NS)
+            failures.add_metric([market], directory.failures[market])
+        yield from (recorded, refreshed, failures)
+        yield GaugeMetricFamily(
+            "maserver_ingest_symbols_unknown", "Names in the settings that no market lists.", directory.unknown
+        )

@@ -8,7 +8,7 @@ not delivered when it died was not.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -123,7 +123,7 @@ class Subscriber:
         return last_ns - (lag_ns if lag_ns > LATE_NS else 0)
 
     def _lag_of(self, lane: Lane, heard_ns: int) -> int:
-        """How late the lane's last frame was, in ns; where it does not say, or came long ago, how late the others are."""
+        """How late the lane's last frame was, in ns; where it does not say, or came long ago, how late others are."""
         event_ns = _event_ns(lane) if heard_ns - lane.heard_ns < SECOND_NS else None
         return self._way.lag_ns(lane.heard_ns - event_ns) if event_ns is not None else self._lag_ns
 
@@ -164,16 +164,18 @@ class Subscriber:
 
     # What is subscribed.
 
-    def want(self, streams: Iterable[Stream]) -> None:
-        """Subscribes to streams."""
+    def want(self, streams: Iterable[Stream], doubted: Container[Stream] = ()) -> None:
+        """Subscribes to streams; of those that are in doubt a frame opens the session, not the exchange's word."""
         streams = list(streams)
         for stream in streams:
             self._leaving.pop(stream, None)
             lane = self.lanes.add(stream)
             if not lane.is_open:
                 lane.waits = True
-                self._fresh.add(stream)
-            self._watches[stream] = _Watch(lane.frames, self._loop.time())
+                if stream not in doubted:
+                    self._fresh.add(stream)
+            now_s = self._loop.time()
+            self._watches[stream] = _Watch(lane.frames, now_s, now_s if stream in doubted else None)
         self._control.ask("SUBSCRIBE", streams)
 
     def release(self, streams: Iterable[Stream], cause: Cause, reason: str) -> None:

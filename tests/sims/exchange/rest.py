@@ -18,6 +18,7 @@ from tests.sims.exchange.exchange_info import LIMITS, spot_exchange_info, um_exc
 from tests.sims.exchange.handshakes import BODIES
 
 _TEAPOT = 418
+_SPOT_PARAMETERS = {"symbol", "symbols", "symbolStatus", "showPermissionSets"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -112,7 +113,7 @@ class Rest:
                 return self._error(request, "spot", 400, -1122, "Invalid symbolStatus.")
             listed = [listing for listing in listed if listing.status == status]
         info = spot_exchange_info(listed, self._clocks.now_ms("spot"))
-        return self._answer(request, "spot", 20, info, {"symbol", "symbols", "symbolStatus"})
+        return self._answer(request, "spot", 20, info, _SPOT_PARAMETERS)
 
     def _symbols_asked(self, request: web.Request) -> set[str] | web.Response | None:
         if "symbol" in request.query:
