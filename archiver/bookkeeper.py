@@ -249,8 +249,10 @@ class Bookkeeper:
                 continue
             now = [_informed(row, self._rows.get(row.id)) for row in coverage.rows(before_s)]
             rows += now
-            gaps = {coverage.gap_id(session) for session in coverage.sessions.values()}
-            rows += withdrawn((self._rows[one] for one in gaps if one in self._rows), now, "resumed")
+            gaps = {coverage.gap_id(session) for session in coverage.sessions.values()} & self._rows.keys()
+            disproved = coverage.disproved() & gaps
+            rows += withdrawn(map(self._rows.__getitem__, disproved), now, "ids")
+            rows += withdrawn(map(self._rows.__getitem__, gaps - disproved), now, "resumed")
             rows += withdrawn(self._upstream_before(stream, now), now, "ids")
         return [row for row in rows if not _same(row, self._rows.get(row.id))]
 

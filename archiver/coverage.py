@@ -113,8 +113,17 @@ class Coverage:
             before_s: Holes in the ids count that were seen before this moment, monotonic.
         """
         gaps = list(self._gaps())
-        rows = [row for row in gaps if row.frames_missing != 0 or self.ids is None]
-        return [*rows, *self._dropped(), *self._marked(), *self._upstream(gaps, before_s)]
+        disproved = self.disproved()
+        return [
+            *(row for row in gaps if row.id not in disproved),
+            *self._dropped(),
+            *self._marked(),
+            *self._upstream(gaps, before_s),
+        ]
+
+    def disproved(self) -> set[str]:
+        """The ids of the rows for gaps in which nothing is missing, as the exchange's own ids say."""
+        return {row.id for row in self._gaps() if row.frames_missing == 0} if self.ids else set()
 
     def _gaps(self) -> Iterator[Row]:
         last: Session | None = None

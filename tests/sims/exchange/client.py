@@ -119,7 +119,7 @@ class Exchange:
         return self._log.read()
 
     def state(self) -> dict[str, Any]:
-        """`GET /control/state`: connections, and the replay's state."""
+        """`GET /control/state`: connections, the replay's state, and `now_ns`, the exchange's true clock."""
         return self._json("GET", "/control/state")
 
     def fault(self, kind: str, **details: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from common.clock import now_ns
 from tests.sims.exchange.faults import Faults
 from tests.sims.exchange.replay import Player
 from tests.sims.exchange.sent import RECORD_BYTES
@@ -51,7 +52,7 @@ class Control:
             for connection in self._server.connections.values()
         ]
         replay = self._player.state() if self._player else None
-        return web.json_response({"connections": connections, "replay": replay})
+        return web.json_response({"now_ns": now_ns(), "connections": connections, "replay": replay})
 
     async def _streams(self, request: web.Request) -> web.Response:
         market = request.query.get("market", "um")
