@@ -24,9 +24,12 @@ from common.wire import REPLY_TIMEOUT_S, Link, LinkLost, ReplyError, linked
 log = logging.getLogger(__name__)
 
 CONFIRM_PAUSE_S = 0.25
+WINDOW_BYTES = 4 << 20
+"""So much is on its way to Redis at once, and as much waits behind it; never more than a quarter of the hold each."""
 
 PATIENCE_S = 5.0
 """So long the end waits for a Redis that takes what it gets; what is left then stays on disk. The deadline is 8 s."""
+STUCK_PATIENCE_S = 1.0
 
 
 class Producer:
@@ -69,7 +72,7 @@ class Producer:
         self._open_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._sealed = OWN_FROM
-        self._flight = Flight()
+        self._flight = Flight(min(WINDOW_BYTES, hold_bytes // 4))
         self._durability = Durability()
         self._spiller = Spiller(
             Spills(spill, instance, spill_bytes) if spill is not None and spill_bytes else None,
@@ -285,12 +288,13 @@ class Producer:
     async def drained(self) -> None:
         """Returns when everything that was appended is durable: in Redis, or on disk while Redis does not take it.
 
-        A Redis that takes what it gets has `PATIENCE_S` to take it all.
+        A Redis that takes what it gets has `PATIENCE_S` to take it all, another `STUCK_PATIENCE_S` to begin.
         """
         self._seal()
-        deadline = self._loop.time() + PATIENCE_S
+        began_s = self._loop.time()
         while self.held_bytes or self._spiller.spilled_bytes:
-            if self._flight.pulse().is_stuck or self._loop.time() > deadline:
+            patience_s = STUCK_PATIENCE_S if self._flight.pulse().is_stuck else PATIENCE_S
+            if self._loop.time() - began_s > patience_s:
                 self._spiller.save()
                 if self._spiller.is_saved:
                     log.warning("%d bytes stay on disk for the next start to send", self._spiller.spilled_bytes)

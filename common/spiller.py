@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from common.flight import WINDOW_BYTES, Batch, Flight
+from common.flight import Batch, Flight
 from common.spills import Spills
 from common.streams import Stream
 
@@ -51,7 +51,6 @@ class Spiller:
         register: Callable[[Iterable[Stream]], None],
     ) -> None:
         self._spills = spills
-        self._window_bytes = min(WINDOW_BYTES, max(1, hold_bytes // 4))
         self._chunk_bytes = max(1, hold_bytes // 8)
         self._flight = flight
         self._hold = hold
@@ -150,7 +149,7 @@ class Spiller:
             self._queue_up()
         if pulse.is_behind or self._saving:
             await self._save_flight(spills)
-        if not (pulse.is_stuck or self._saving):
+        if not pulse.is_stuck:
             await self._refill(spills)
         if self._is_due():
             await self._write_queue(spills)
@@ -174,7 +173,7 @@ class Spiller:
 
     def _queue_up(self) -> None:
         self.queues = True
-        for batch in self._flight.cut(self._window_bytes):
+        for batch in self._flight.cut(self._flight.window_bytes):
             self.take(batch)
 
     def _pass_by(self) -> None:
@@ -235,8 +234,8 @@ class Spiller:
         while (
             flight.link is not None
             and not flight.refusing
-            and flight.waiting_bytes < self._window_bytes
-            and flight.bytes < self.high_bytes
+            and flight.waiting_bytes < flight.window_bytes
+            and flight.bytes + flight.window_bytes <= self.high_bytes  # the rest of the memory is for the queue
         ):
             if self._unread:
                 await self._read_back(spills)
@@ -247,7 +246,7 @@ class Spiller:
 
     async def _read_back(self, spills: Spills) -> None:
         now_s = self._loop.time()
-        replay = await self._in_thread(spills, lambda: spills.read(self._window_bytes, now_s))
+        replay = await self._in_thread(spills, lambda: spills.read(self._flight.window_bytes, now_s))
         self._is_stale = True
         self._register(replay.streams)
         for batch in replay.batches:
