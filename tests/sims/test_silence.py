@@ -44,12 +44,10 @@ def test_pings_without_pong(tmp_path: Path, tell: Tell) -> None:
 def test_pings_go_on_and_no_data_comes(tmp_path: Path, tell: Tell) -> None:
     """The silent death of a connection: replaced as soon as all its streams are silent together."""
     with recording(tmp_path) as built:
-        before = connections(built, "um")
         built.exchange.fault("dead", market="um")
         time.sleep(14)
         accounted(built, tell, "stale")
-        assert set(before)
-        assert "the next connection has taken over" in built.log("ingest")
+        assert "the next connection is opened" in built.log("ingest")
 
 
 def test_one_subscription_that_went_deaf(tmp_path: Path, tell: Tell) -> None:
