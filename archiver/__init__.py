@@ -1,1 +1,1 @@
-"""The archiver: from Redis Streams into files that last; acknowledged when durable."""
+"""The archiver: from Redis Streams into files that last; the position moves when they are durable."""

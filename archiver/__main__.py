@@ -23,7 +23,7 @@ if __name__ == "__main__":
     run(
         "archiver",
         archive,
-        description="Writes what is in Redis Streams into minute files, day bundles and Parquet; acknowledges it when "
+        description="Writes what is in Redis Streams into minute files, day bundles and Parquet; lets go of it when "
         "it is durable. Commands that end: `status` (what is recorded), `verify` (what does not hold).",
         drain_s=lambda settings: settings.archiver.drain_s,
         metrics_port=lambda settings: settings.archiver.metrics_port,

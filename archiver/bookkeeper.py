@@ -6,19 +6,21 @@ session covered is known after a restart; rows are computed from all of them ane
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from archiver.bundles import Bundled
-from archiver.coverage import Coverage, Session, by_pace, withdrawn
+from archiver.coverage import Coverage, Session, by_pace, explained, withdrawn
 from archiver.layout import minute_named
 from archiver.members import CorruptError, directory
 from archiver.minutes import Written
-from archiver.staging import Break, Said, Stage
+from archiver.staging import Said, Stage
 from common import ledger
 from common.clock import DAY_NS, MINUTE_NS, SECOND_NS, now_ns
 from common.ledger import Row
@@ -27,6 +29,9 @@ from common.session import Event
 from common.streams import Stream
 
 log = logging.getLogger(__name__)
+
+SETTLED_S = 3.0
+"""A hole in a stream's ids is looked at when it is so old: a twin's frames may come a little later."""
 
 SESSION_FILES = 7
 """So many of the newest files of sessions are read at the start: a recorded stream speaks in each of them."""
@@ -62,6 +67,8 @@ class Bookkeeper:
         self._rows: dict[str, Row] = {}
         self._signs: dict[str, Sign] = {}
         self._changed: set[Stream] = set()
+        self._holed: dict[Stream, float] = {}
+        self._told: dict[Stream, set[str]] = {}
         self._said: list[Said] = []
         self._found: list[Row] = []
 
@@ -94,27 +101,35 @@ class Bookkeeper:
         """Somebody else keeps this stream's ledger now."""
         self._coverage.pop(stream, None)
         self._changed.discard(stream)
+        self._holed.pop(stream, None)
+        self._told.pop(stream, None)
         self._said = [one for one in self._said if one.stream != stream]
 
-    def take(self, stage: Stage) -> None:
-        """Takes what was read since the last time: events, breaks of chains, frames counted between sessions."""
+    def take(self, stage: Stage, now_s: float) -> None:
+        """Takes what was read since the last time: events, and holes in the ids, which are looked at a little later."""
         for said in stage.said:
             coverage = self._coverage.setdefault(said.stream, Coverage(said.stream))
             coverage.add(said.connection, said.event)
             self._said.append(said)
             self._changed.add(said.stream)
+            if coverage.ids is not None:
+                self._holed[said.stream] = now_s
         stage.said.clear()
-        for broken in stage.breaks:
-            self._broken(broken)
-        stage.breaks.clear()
-        for stream, before, _, missing in stage.first_after:
-            if stream in self._coverage:
-                self._coverage[stream].missing.setdefault(before, missing)
-                self._changed.add(stream)
-        stage.first_after.clear()
+        for stream in stage.holed:
+            coverage = self._coverage.setdefault(stream, Coverage(stream))
+            coverage.ids = stage.ids(stream)
+            self._holed[stream] = now_s
+            self._changed.add(stream)
+        stage.holed.clear()
+        for stream in [stream for stream, since_s in self._holed.items() if now_s - since_s > SETTLED_S]:
+            self._changed.add(stream)
+            if self._coverage[stream].awaits_ids():
+                self._holed[stream] = now_s
+            else:
+                del self._holed[stream]
 
     def written(self, done: Written) -> None:
-        """Takes what a minute's writing found: frames without a Parquet row, a damaged file, breaks of a chain."""
+        """Takes what a minute's writing found: frames without a Parquet row, a damaged file."""
         minute = done.minute
         if done.rejected is not None:
             first_ns, last_ns, count = done.rejected.first_ns, done.rejected.last_ns, done.rejected.count
@@ -124,22 +139,10 @@ class Bookkeeper:
             )
         if done.corrupt is not None:
             self._damaged(minute.stream, done.corrupt, minute.start_ns, minute.end_ns)
-        for one in done.breaks:
-            self._broken(
-                Break(minute.stream, one.previous_id, one.next_id, one.previous_receive_ns, one.next_receive_ns)
-            )
-
-    def _broken(self, broken: Break) -> None:
-        """Ids missing within a connection have a row, but where the collector itself says that it dropped them."""
-        coverage = self._coverage.get(broken.stream)
-        for drop in coverage.drops.values() if coverage else ():
-            if broken.last_ns <= drop.to and drop.at <= broken.next_ns:
-                return
-        self._found.append(_upstream(broken))
 
     def bundled(self, done: Bundled) -> None:
         """Takes what a day's bundling found."""
-        start_ns = int(datetime.combine(done.day, time(), UTC).timestamp()) * SECOND_NS
+        start_ns = int(datetime(done.day.year, done.day.month, done.day.day, tzinfo=UTC).timestamp()) * SECOND_NS
         for path in done.corrupt:
             found = minute_named(done.stream, done.day, path.name[:5])
             span = (found.start_ns, found.end_ns) if found else (start_ns, start_ns + DAY_NS)
@@ -187,10 +190,10 @@ class Bookkeeper:
     def _bury(self, coverage: Coverage, session: Session, value: bytes, stage: Stage) -> None:
         """A dead session's coverage ends with the last that is known of it, by its own word or by its frames."""
         stream, name = coverage.stream, session.connection
-        coverage.heard(name, int(value.partition(b" ")[0] or 0))
-        coverage.heard(name, stage.heard(stream).get(name, 0))
+        session.heard(int(value.partition(b" ")[0] or 0))
+        session.heard(stage.heard(stream).get(name, 0))
         for number in (session.last_ns // MINUTE_NS, session.last_ns // MINUTE_NS + 1):
-            coverage.heard(name, self._last_archived(Minute(stream, number), name))
+            session.heard(self._last_archived(Minute(stream, number), name))
         session.dead = True
         log.warning("%s: the collector of %s is gone without a word", stream.key, name)
 
@@ -205,8 +208,11 @@ class Bookkeeper:
 
     # What goes out.
 
-    async def settle(self) -> list[Said]:
+    async def settle(self, *, at_once: bool = False) -> list[Said]:
         """Makes everything that changed durable.
+
+        Args:
+            at_once: Does not wait for a twin's frames before a hole in the ids counts.
 
         Returns:
             The events whose entries may be acknowledged now.
@@ -216,10 +222,11 @@ class Bookkeeper:
         """
         said, self._said = self._said, []
         found, self._found = self._found, []
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed | (self._holed.keys() if at_once else set()), set()
         if not said and not found and not changed:
             return []
-        rows = [*found, *self._rows_of(changed)]
+        before_s = math.inf if at_once else time.monotonic() - SETTLED_S
+        rows = [*found, *self._rows_of(changed, before_s)]
         try:
             appended = await asyncio.to_thread(self._write, said, rows)
         except OSError:
@@ -234,17 +241,28 @@ class Bookkeeper:
             )
         return said
 
-    def _rows_of(self, streams: Iterable[Stream]) -> list[Row]:
+    def _rows_of(self, streams: Iterable[Stream], before_s: float) -> list[Row]:
         rows: list[Row] = []
         for stream in streams:
             coverage = self._coverage.get(stream)
             if coverage is None:
                 continue
-            now = coverage.rows()
-            ids = {coverage.gap_id(session) for session in coverage.sessions.values()}
+            now = [_informed(row, self._rows.get(row.id)) for row in coverage.rows(before_s)]
             rows += now
-            rows += withdrawn((self._rows[one] for one in ids if one in self._rows), now, "resumed")
+            gaps = {coverage.gap_id(session) for session in coverage.sessions.values()} & self._rows.keys()
+            disproved = coverage.disproved() & gaps
+            rows += withdrawn(map(self._rows.__getitem__, disproved), now, "ids")
+            rows += withdrawn(map(self._rows.__getitem__, gaps - disproved), now, "resumed")
+            rows += withdrawn(self._upstream_before(stream, now), now, "ids")
         return [row for row in rows if not _same(row, self._rows.get(row.id))]
+
+    def _upstream_before(self, stream: Stream, now: Sequence[Row]) -> list[Row]:
+        """Rows that ids alone had shown, of this process, or with a better cause by now: they hold if they are shown
+        again. Those that an earlier archiver found are not forgotten with it."""
+        told = self._told.setdefault(stream, set())
+        before = [row for row in self._rows.values() if row.stream == stream and row.cause == "upstream"]
+        told.update(row.id for row in now if row.cause == "upstream")
+        return [row for row in before if row.id in told or explained(now, row)]
 
     def _write(self, said: Sequence[Said], rows: Sequence[Row]) -> list[Row]:
         if said:
@@ -255,15 +273,15 @@ class Bookkeeper:
         return ledger.write(self._data, rows)
 
 
+def _informed(row: Row, known: Row | None) -> Row:
+    """The row with what an archiver before us knew of its ids: we know those only since our own start."""
+    if known is None or row.frames_missing is not None or (known.from_, known.to) != (row.from_, row.to):
+        return row
+    return msgspec.structs.replace(row, frames_missing=known.frames_missing, healed_by=known.healed_by)
+
+
 def _same(row: Row, known: Row | None) -> bool:
     return known is not None and msgspec.structs.replace(row, revision=known.revision) == known
-
-
-def _upstream(broken: Break) -> Row:
-    return ledger.row(
-        broken.stream, broken.last_ns, broken.next_ns, "upstream",
-        mark=f"break {broken.last_id} {broken.next_id}", frames_missing=broken.next_id - broken.last_id - 1,
-    )  # fmt: skip
 
 
 def _lines(file: Path) -> Iterable[_Line]:

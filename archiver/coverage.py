@@ -1,7 +1,9 @@
 """From the sessions of all collectors to the ledger's rows of one stream: pure.
 
-A session covers its stream from its opening to its end. What no session covered is a gap, and has a row. Sessions are a
-set, united by connection: events may come twice, late, or in any order, and the rows are computed from the set anew.
+A session covers its stream from its opening to its end. What no session covered is a gap, and has a row; so has what a
+session received and dropped, and what the exchange's own ids say is missing although a session covered it. Where they
+say that nothing is missing in a gap, it is none. Sessions are a set: events may come twice, late, or in any order, and
+the rows are computed from the set anew.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,23 +11,28 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from archiver.ids import Hole, Ids
 from common import ledger
 from common.channels import CHANNELS
 from common.clock import SECOND_NS
 from common.ledger import Row
-from common.session import Cause, Closed, Dropped, Event, Opened
+from common.session import Cause, Closed, Dropped, Event, Marked, Opened
 from common.streams import Stream
 
 KEPT_SESSIONS = 64
 """Sessions of a stream that are looked at; what lies before has its rows already."""
 
+NEAR_NS = 100_000_000
+"""The times of an event and of the frames around it differ by the way between the two."""
+
 
 @dataclass(slots=True)
 class Session:
-    """One connection's subscription to the stream.
+    """One subscription of one connection to the stream.
 
     Attributes:
         connection: The connection's id.
+        number: Which of its sessions of this stream.
         opened_ns: When it opened, or its first frame came.
         last_ns: The last moment known to be covered.
         closed: Its closing event; None while it lives, or when it died without a word.
@@ -33,6 +40,7 @@ class Session:
     """
 
     connection: str
+    number: int
     opened_ns: int
     last_ns: int
     closed: Closed | None = None
@@ -49,66 +57,96 @@ class Session:
     def cause(self) -> Cause:
         return self.closed.cause if self.closed is not None else "crash"
 
+    def heard(self, at_ns: int) -> None:
+        """It covers its stream until then at least."""
+        self.last_ns = max(self.last_ns, at_ns)
+
 
 @dataclass(slots=True)
 class Coverage:
-    """What is known of one stream's coverage."""
+    """What is known of one stream's coverage.
+
+    Attributes:
+        stream: Whose.
+        ids: The ids of its frames, for a channel that numbers them without a gap; else None.
+    """
 
     stream: Stream
-    sessions: dict[str, Session] = field(default_factory=dict)
+    ids: Ids | None = None
+    sessions: dict[tuple[str, int], Session] = field(default_factory=dict)
     drops: dict[tuple[str, int], Dropped] = field(default_factory=dict)
-    missing: dict[str, int] = field(default_factory=dict)
-    """Connection whose end left a gap: frames missing in it, counted by the exchange's ids."""
+    marks: dict[tuple[str, int, Cause], Marked] = field(default_factory=dict)
 
     def add(self, connection: str, event: Event) -> None:
         """Takes one event; the same one again changes nothing."""
         if isinstance(event, Dropped):
             self.drops[connection, event.at] = event
             return
-        session = self.sessions.get(connection)
+        if isinstance(event, Marked):
+            known = self.marks.get((connection, event.at, event.cause))
+            if known is None or known.to is None:
+                self.marks[connection, event.at, event.cause] = event
+            return
+        key = connection, event.session
+        session = self.sessions.get(key)
         if session is None:
-            session = self.sessions[connection] = Session(connection, event.at, event.at)
+            session = self.sessions[key] = Session(*key, event.at, event.at)
         if isinstance(event, Opened):
             session.opened_ns = min(session.opened_ns, event.at)
         elif session.closed is None or event.at < session.closed.at:
             session.closed = event
-        session.last_ns = max(session.last_ns, event.at)
+        session.heard(event.at)
         if len(self.sessions) > KEPT_SESSIONS:
             ended = [one for one in self.sessions.values() if one.end_ns is not None]
             if ended:
-                del self.sessions[min(ended, key=lambda one: one.opened_ns).connection]
-
-    def heard(self, connection: str, at_ns: int) -> None:
-        """A frame of a connection, or its collector's word that nothing came until then."""
-        session = self.sessions.get(connection)
-        if session is not None and at_ns > session.last_ns:
-            session.last_ns = at_ns
+                oldest = min(ended, key=lambda one: one.opened_ns)
+                del self.sessions[oldest.connection, oldest.number]
 
     def silent(self) -> Iterator[Session]:
         """Sessions without a closing event, dead or alive."""
         return (session for session in self.sessions.values() if session.closed is None)
 
-    def rows(self) -> list[Row]:
-        """A row for each interval that no session covered, and for each that was received and dropped."""
-        return [*self._gaps(), *self._dropped()]
+    def rows(self, before_s: float) -> list[Row]:
+        """All rows that hold.
+
+        Args:
+            before_s: Holes in the ids count that were seen before this moment, monotonic.
+        """
+        gaps = list(self._gaps())
+        disproved = self.disproved()
+        return [
+            *(row for row in gaps if row.id not in disproved),
+            *self._dropped(),
+            *self._marked(),
+            *self._upstream(gaps, before_s),
+        ]
+
+    def disproved(self) -> set[str]:
+        """The ids of the rows for gaps in which nothing is missing, as the exchange's own ids say."""
+        return {row.id for row in self._gaps() if row.frames_missing == 0} if self.ids else set()
 
     def _gaps(self) -> Iterator[Row]:
         last: Session | None = None
         for session in sorted(self.sessions.values(), key=lambda one: one.opened_ns):
             if last is not None and last.end_ns is not None and session.opened_ns > last.end_ns:
-                yield self._gap(last, session.opened_ns)
+                yield self._gap(last, last.end_ns, session.opened_ns)
             if last is None or _later(session.end_ns, last.end_ns):
                 last = session
         if last is not None and last.end_ns is not None:
-            yield self._gap(last, None)
+            yield self._gap(last, last.end_ns, None)
 
-    def _gap(self, before: Session, to_ns: int | None) -> Row:
-        from_ns = before.end_ns
-        assert from_ns is not None
-        missing = self.missing.get(before.connection)
-        if missing is None and to_ns is not None:
-            missing = by_pace(self.stream, from_ns, to_ns)
+    def _gap(self, before: Session, from_ns: int, to_ns: int | None) -> Row:
+        missing = None
+        if to_ns is not None:
+            missing = self.ids.missing(from_ns, to_ns) if self.ids else by_pace(self.stream, from_ns, to_ns)
         return ledger.row(self.stream, from_ns, to_ns, before.cause, mark=_mark(before), frames_missing=missing)
+
+    def awaits_ids(self) -> bool:
+        """Whether the next frame will tell how many a gap that is over lacks."""
+        return self.ids is not None and any(
+            row.to_ns is not None and row.frames_missing is None and self.ids.reaches(row.from_ns)
+            for row in self._gaps()
+        )
 
     def gap_id(self, session: Session) -> str:
         """The id of the row for the gap after a session, if there is one."""
@@ -119,9 +157,44 @@ class Coverage:
             mark = f"dropped {connection} {at_ns}"
             yield ledger.row(self.stream, event.at, event.to, event.cause, mark=mark, frames_missing=event.frames)
 
+    def _marked(self) -> Iterator[Row]:
+        """Nothing is missing in them; a mark ends with its connection at the latest."""
+        for (connection, at_ns, cause), event in self.marks.items():
+            to_ns = self._end_of(connection) if event.to is None else event.to
+            mark = f"mark {cause} {connection} {at_ns}"
+            yield ledger.row(self.stream, at_ns, to_ns, cause, mark=mark, frames_missing=0)
+
+    def _end_of(self, connection: str) -> int | None:
+        ends = [one.end_ns for one in self.sessions.values() if one.connection == connection]
+        return None if not ends or None in ends else max(filter(None, ends))
+
+    def _upstream(self, gaps: list[Row], before_s: float) -> Iterator[Row]:
+        """Ids that are missing although the stream was covered, and nobody says that he dropped them."""
+        for hole in self.ids.holes(before_s) if self.ids else ():
+            if not any(_overlaps(row, hole.last_ns, hole.next_ns) for row in gaps) and not self._is_dropped(hole):
+                yield ledger.row(
+                    self.stream, hole.last_ns, hole.next_ns, "upstream", mark=f"break {hole.last_id} {hole.next_id}",
+                    frames_missing=hole.frames,
+                )  # fmt: skip
+
+    def _is_dropped(self, hole: Hole) -> bool:
+        return any(
+            hole.last_ns <= drop.to + NEAR_NS and drop.at - NEAR_NS <= hole.next_ns for drop in self.drops.values()
+        )
+
+
+def explained(rows: Iterable[Row], upstream: Row) -> bool:
+    """Whether another row has the cause of what ids alone had shown before."""
+    to_ns = upstream.to_ns or upstream.from_ns
+    return any(row.cause != "upstream" and _overlaps(row, upstream.from_ns, to_ns) for row in rows)
+
+
+def _overlaps(row: Row, from_ns: int, to_ns: int) -> bool:
+    return row.from_ns - NEAR_NS <= to_ns and (row.to_ns is None or from_ns <= row.to_ns + NEAR_NS)
+
 
 def _mark(session: Session) -> str:
-    return f"after {session.connection}"
+    return f"after {session.connection}" + f" {session.number}" * (session.number != 1)
 
 
 def _later(end_ns: int | None, than_ns: int | None) -> bool:

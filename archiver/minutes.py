@@ -17,7 +17,7 @@ from archiver.merge import NEAR_NS, identity_key, unite
 from archiver.summaries import Summary
 from common.channels import UNKNOWN
 from common.files import Batch, newest_aside, set_aside
-from common.frame import Frame
+from common.frame import Frame, to_staged_line
 from common.locks import locked, stripe
 from common.paths import Minute, parquet_minute, raw_day, raw_minute
 
@@ -113,7 +113,7 @@ class _Writer:
         self._pending: dict[Minute, list[Frame]] = {}
 
     def write(self, minute: Minute, staged: Iterable[Path]) -> Written:
-        came_content = b"".join([path.read_bytes() for path in staged])
+        came_content = self._came(minute, staged)
         came = lines.parse(came_content)
         old_content, archived, corrupt = self._archived(minute)
         merged = unite(
@@ -160,6 +160,20 @@ class _Writer:
             ids=chain.ids if chain else None,
             breaks=chain.breaks if chain else [],
         )
+
+    def _came(self, minute: Minute, staged: Iterable[Path]) -> bytes:
+        """The staged lines, without what the day's bundle holds already: who starts anew reads some entries again."""
+        content = b"".join([path.read_bytes() for path in staged])
+        path = self._data / raw_day(minute.stream, minute.day)
+        if not path.exists():
+            return content
+        try:
+            bundled = lines.parse(members.read_member(path, members.member_name(minute)))
+        except ValueError:  # it holds no such minute; a damaged bundle is told and mended by the next pass
+            return content
+        held = set(bundled)
+        united = unite(identity_key(minute.stream), lines.parse(content), archived=bundled)
+        return b"".join([to_staged_line(frame) + b"\n" for frame in united.frames if frame not in held])
 
     def _archived(self, minute: Minute) -> tuple[bytes, list[Frame], Path | None]:
         path = self._data / raw_minute(minute)

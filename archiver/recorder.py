@@ -1,13 +1,14 @@
-"""The archiver's loop: lease, read, stage, write, acknowledge, trim.
+"""The archiver's loop: lease, read, stage, write, move the durable position.
 
-Whatever is read is on its way to the archive or still pending in Redis; nothing is acknowledged before its files are
-durable. When the connection to Redis is lost the stage is dropped and everything pending is read again: Redis is the
-log.
+Whatever is read stays in Redis, after the position, until its files are durable; only then the position moves past it,
+and it is trimmed. When the connection to Redis is lost the stage is dropped and all after the position is read again:
+Redis is the log.
 """
 
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from functools import lru_cache
 
 from archiver.bookkeeper import Bookkeeper
@@ -19,7 +20,7 @@ from archiver.writing import Counts, Writing
 from common.backoff import Backoff
 from common.clock import DAY_NS, now_ns
 from common.producer import BEATS
-from common.reader import GroupReader, packed_id
+from common.reader import Reader
 from common.service import Service
 from common.settings import ArchiverSettings
 from common.streams import STREAMS_SET, Stream
@@ -29,13 +30,13 @@ log = logging.getLogger(__name__)
 
 TEND_S = 2.0
 CLOSE_S = 0.5
-STRAYS_S = 30.0
+RECOUNT_S = 60.0
 BUNDLE_S = 20.0
 TIGHT = 0.9
 """So full a Redis keeps no tail for live readers: the room is needed for what is not archived yet."""
 
 SHORT_S = 5.0
-"""Between two rounds of writing in parts: memory falls only when the last round is acknowledged and trimmed."""
+"""Between two rounds of writing in parts: memory falls only when the last round is durable and trimmed."""
 
 ENTRIES_A_READ = 64
 """The pace of polling aims at so many entries of the busiest stream in one read."""
@@ -54,16 +55,14 @@ class Recorder:
         self._books = Bookkeeper(self._data, dead_after_s=self._settings.dead_after_s)
         self._shards = Shards(service.instance, shards=self._settings.shards, lease_s=self._settings.lease_s)
         self._streams: list[Stream] = []
-        self._unclaimed: set[Stream] = set()
         self._unread: frozenset[Stream] = frozenset()
-        self._to_trim: set[Stream] = set()
         self._full_since_s: float | None = None
         self._next_s: dict[str, float] = {}
         self.counts = Counts()
         self._writing = Writing(self._data, Workers(service, self._settings.workers), self._books, self.counts)
 
     async def run(self) -> None:
-        """Records until the service stops; what is staged then stays pending in Redis."""
+        """Records until the service stops; what is staged then stays in Redis."""
         backoff = Backoff()
         stopping = self._service.stopping
         await asyncio.to_thread(sweep, self._data)
@@ -84,7 +83,7 @@ class Recorder:
         log.info("%d minutes written since the start", self.counts.minutes)
 
     async def _record(self, link: Link) -> None:
-        reader = GroupReader(link, self._service.instance, count=self._settings.read_count)
+        reader = Reader(link, count=self._settings.read_count, tail_s=self._settings.tail_s)
         self._books.no_judgement(time.monotonic())
         self._give_up(self._streams)
         log.info("reading from redis")
@@ -97,9 +96,11 @@ class Recorder:
             most = 0
             if self._may_read():
                 most = await self._read(reader, now_s)
+            else:
+                await reader.positions.flush()
             if self._due("close", now_s, CLOSE_S):
                 await self._close_minutes(now_s)
-            await self._acknowledge(reader)
+            await self._move(reader)
             self._service.health.beat("redis")
             pause_s = self._pause(most, pause_s)
             await _sleep_or(self._service.stopping, pause_s)
@@ -119,28 +120,29 @@ class Recorder:
 
     # Whose streams.
 
-    async def _tend(self, link: Link, reader: GroupReader, now_s: float) -> None:
+    async def _tend(self, link: Link, reader: Reader, now_s: float) -> None:
         await self._shards.tend(link)
         names: list[bytes] = await link.call("SMEMBERS", STREAMS_SET)
         mine = {stream for stream in map(_stream, names) if stream is not None and self._shards.holds(stream)}
-        self._give_up(set(self._streams) - mine)
+        lost = set(self._streams) - mine
+        self._give_up(lost)
+        reader.stop(sorted(lost))
         gained = sorted(mine - set(self._streams))
         if gained:
             await asyncio.to_thread(self._books.take_over, gained)
+            await reader.start(gained)
             self._streams += gained
-            self._unclaimed.update(gained)
-        if self._due("strays", now_s, STRAYS_S):
-            for stream in await reader.strays(self._streams):
-                log.info("%s has entries with an archiver that no longer reads it, taking them", stream.key)
-                self._unclaimed.add(stream)
+            self._unread |= set(gained)
+        if self._due("recount", now_s, RECOUNT_S):
+            reader.recount()
         await self._look_at_redis(link, reader, now_s)
 
-    async def _look_at_redis(self, link: Link, reader: GroupReader, now_s: float) -> None:
+    async def _look_at_redis(self, link: Link, reader: Reader, now_s: float) -> None:
         info = dict(line.split(b":", 1) for line in (await link.call("INFO", "memory")).split(b"\r\n") if b":" in line)
         used, most = int(info[b"used_memory"]), int(info[b"maxmemory"])
         self.counts.redis_used_bytes = used
         share = used / most if most else 0.0
-        if share > 0.99 or reader.peeking or self._unclaimed:
+        if share > 0.99 or not await reader.positions.takes_writes():
             self._books.no_judgement(now_s)
         else:
             flat = await link.call("HGETALL", BEATS)
@@ -151,7 +153,7 @@ class Recorder:
                 await link.call("HDEL", BEATS, *gone)
         self.counts.staged_bytes = self._stage.size_bytes
         if share > TIGHT:
-            await reader.trim(self._streams, tail_s=0)
+            await reader.positions.trim(self._streams)
         short = share > self._settings.redis_memory_fraction or self.counts.staged_bytes > self._settings.stage_bytes
         if short and self._writing.is_idle and self._due("short", now_s, SHORT_S):
             buckets = self._stage.largest(0.75)
@@ -166,24 +168,14 @@ class Recorder:
             self._stage.drop(stream)
             self._books.give_up(stream)
             self._streams.remove(stream)
-            self._unclaimed.discard(stream)
 
     # Reading.
 
     def _may_read(self) -> bool:
         return self._full_since_s is None and not self._writing.is_busy
 
-    async def _read(self, reader: GroupReader, now_s: float) -> int:
+    async def _read(self, reader: Reader, now_s: float) -> int:
         """One poll; gives the number of entries of the busiest stream."""
-        if not reader.peeking:
-            for stream in sorted(self._unclaimed):
-                self._stage.drop(stream)
-                async for entries in reader.pending(stream):
-                    self._stage.add(stream, entries, now_s)
-                    self._spill()
-                if reader.peeking:
-                    break
-                self._unclaimed.discard(stream)
         most, unread = 0, set()
         async for stream, entries in reader.read(self._streams):
             self._stage.add(stream, entries, now_s)
@@ -195,7 +187,7 @@ class Recorder:
         self.counts.polls += 1
         if most:
             self._service.health.beat("frames")
-        self._books.take(self._stage)
+        self._books.take(self._stage, now_s)
         self._spill()
         return most
 
@@ -221,7 +213,7 @@ class Recorder:
                 return
             log.info("the disk takes data again, after %.0f s", now_s - self._full_since_s)
             self._full_since_s = None
-        due = self._stage.over(now_s, now_ns(), self._unread | self._unclaimed)
+        due = self._stage.over(now_s, now_ns(), self._unread)
         self._write(due)
         if not due and self._writing.is_idle:
             self._service.health.beat("minutes")
@@ -242,31 +234,32 @@ class Recorder:
             taken.append(bucket)
         self._writing.submit(taken)
 
-    async def _acknowledge(self, reader: GroupReader) -> None:
-        """What is durable, its rows first, is acknowledged with the next read; then its streams are trimmed."""
-        if self._to_trim:
-            streams, self._to_trim = self._to_trim, set()
-            await reader.trim(sorted(streams), tail_s=self._settings.tail_s)
+    async def _move(self, reader: Reader, *, at_once: bool = False) -> None:
+        """What is durable, its rows first, moves its streams' positions with the next read."""
         written = self._writing.written()
         try:
-            said = await self._books.settle()
+            said = await self._books.settle(at_once=at_once)
         except OSError as error:
             self._disk_is_full(error)
             self._writing.keep(written)
             return
+        durable: defaultdict[Stream, list[Bucket | bytes]] = defaultdict(list)
         for bucket in written:
-            reader.acknowledge(bucket.minute.stream, bytes(bucket.ids), bucket.count)
+            durable[bucket.minute.stream].append(bucket)
             bucket.path.unlink(missing_ok=True)
-            self._to_trim.add(bucket.minute.stream)
             self._service.health.beat("minutes")
         for one in said:
-            reader.acknowledge(one.stream, packed_id(one.entry_id), 1)
+            durable[one.stream].append(one.entry_id)
+        for stream, what in durable.items():
+            place = self._stage.became_durable(stream, what)
+            if place is not None:
+                reader.positions.move(stream, place)
 
-    async def _leave(self, link: Link, reader: GroupReader) -> None:
-        """Finishes what the workers have, acknowledges it, and gives the shards back."""
+    async def _leave(self, link: Link, reader: Reader) -> None:
+        """Finishes what the workers have, moves the positions, and gives the shards back."""
         await self._writing.finish(self._settings.drain_s * 0.6)
-        await self._acknowledge(reader)
-        await reader.flush()
+        await self._move(reader, at_once=True)
+        await reader.positions.flush()
         self._give_up(self._streams)
         await self._shards.release(link)
 

@@ -1,7 +1,8 @@
 """What was read and is not yet in the archive: a bucket of lines for each minute of each stream, and when it is over.
 
-Staging is disposable: Redis is the log, and whatever lies here is still pending there. Lines are gathered in memory and
-appended to a file when there are enough; the ids of their entries wait beside them, packed for the acknowledgement.
+Staging is disposable: Redis is the log, and whatever lies here is still there. Lines are gathered in memory and
+appended to a file when there are enough. Of the entries only the place before a bucket's first is kept: the oldest such
+place of a stream is how far all of it is durable.
 """
 
 import fcntl
@@ -14,12 +15,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from archiver.ids import Ids
 from common import session
 from common.channels import CHANNELS
 from common.clock import MINUTE_NS, SECOND_NS
 from common.frame import PLAUSIBLE_NS, Frame, event_time_ms, filed_ns, is_connection, to_staged_line
 from common.paths import Minute
-from common.reader import Entry, packed_id
+from common.position import BEGINNING, Place
+from common.reader import Entry
 from common.session import Event
 from common.streams import Stream
 
@@ -40,16 +43,6 @@ class Said(NamedTuple):
     entry_id: bytes
 
 
-class Break(NamedTuple):
-    """A hole in the chain of the exchange's ids within one connection."""
-
-    stream: Stream
-    last_id: int
-    next_id: int
-    last_ns: int
-    next_ns: int
-
-
 @dataclass(slots=True, eq=False)
 class Bucket:
     """The frames of one minute of one stream that wait for the minute to be over."""
@@ -62,19 +55,15 @@ class Bucket:
     lines: list[bytes] = field(default_factory=list)
     buffered_bytes: int = 0
     spilled_bytes: int = 0
-    ids: bytearray = field(default_factory=bytearray)
-    count: int = 0
 
     @property
     def size_bytes(self) -> int:
         return self.buffered_bytes + self.spilled_bytes
 
-    def add(self, line: bytes, entry_id: bytes, now_s: float) -> None:
-        """Takes a line, with its end, and the id of the entry that it was."""
+    def add(self, line: bytes, now_s: float) -> None:
+        """Takes a line, with its end."""
         self.lines.append(line)
         self.buffered_bytes += len(line)
-        self.ids += packed_id(entry_id)
-        self.count += 1
         self.last_s = now_s
 
     def spill(self) -> None:
@@ -122,15 +111,23 @@ def is_over(bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float,
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """One stream's state while it is read."""
+    """One stream's state while it is read.
+
+    Attributes:
+        last_id: The last entry that was read, the `count`th; `before_id` is the one before it.
+        undurable: Bucket, or id of a session event, to the place before its first entry, until it is durable.
+    """
 
     stream: Stream
     timed: bool
-    chained: bool
+    ids: Ids | None
+    before_id: bytes = BEGINNING
+    last_id: bytes = BEGINNING
+    count: int = 0
+    undurable: dict[Bucket | bytes, Place] = field(default_factory=dict)
     watermark_ns: int = 0
     buckets: dict[int, Bucket] = field(default_factory=dict)
     heard: dict[str, int] = field(default_factory=dict)
-    chain: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Stage:
@@ -147,9 +144,8 @@ class Stage:
         self._lanes: dict[Stream, _Lane] = {}
         self._files = 0
         self.said: list[Said] = []
-        self.breaks: list[Break] = []
-        self.first_after: list[tuple[Stream, str, str, int]] = []
-        """(stream, earlier connection, new connection, frames missing between them by the exchange's ids)."""
+        self.holed: set[Stream] = set()
+        """Streams in whose ids a hole was found, became smaller or was filled."""
         self.foreign = 0
         _remove_what_the_dead_left(folder.parent)
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,16 +165,17 @@ class Stage:
         lane = self._lanes.get(stream) or self._lane(stream)
         heard, buckets, timed = lane.heard, lane.buckets, lane.timed
         for entry_id, fields in entries:
+            lane.before_id, lane.last_id = lane.last_id, entry_id
+            lane.count += 1
             try:
-                _, connection, _, receive, _, counter, kind, payload = fields  # type: ignore[misc]
+                _, connection, _, receive, _, counter, kind, payload = fields
                 receive_ns, number = int(receive), int(counter)
-            except (TypeError, ValueError):
-                if fields is not None:
-                    self._foreign(lane, entry_id, fields, now_s)
+            except ValueError:
+                self._foreign(lane, entry_id, fields, now_s)
                 continue
             name = connection.decode("ascii", "replace")
             if receive_ns >> 63 or number >> 63 or (name not in heard and not is_connection(name)):
-                self._foreign(lane, entry_id, fields or [], now_s)
+                self._foreign(lane, entry_id, fields, now_s)
                 continue
             if kind == b"e":
                 self._event(lane, entry_id, name, payload, fields, now_s)
@@ -191,16 +188,16 @@ class Stage:
                 line = to_staged_line(Frame(receive_ns, name, number, payload)) + b"\n"
             else:
                 line = b'{"t":%d,"c":"%b","n":%d,"d":%b}\n' % (receive_ns, connection, number, payload)
-            bucket.add(line, entry_id, now_s)
+            bucket.add(line, now_s)
             if event_ms is not None and at_ns != receive_ns and at_ns > lane.watermark_ns:
                 lane.watermark_ns = at_ns
-            if lane.chained:
-                self._follow(lane, name, payload, receive_ns)
+            if lane.ids is not None:
+                self._follow(lane, payload, receive_ns, now_s)
 
     def _lane(self, stream: Stream) -> _Lane:
         channel = CHANNELS.get(stream.channel)
         timed = channel is None or stream.market in channel.timed
-        lane = self._lanes[stream] = _Lane(stream, timed, stream.channel == "aggTrade")
+        lane = self._lanes[stream] = _Lane(stream, timed, Ids() if stream.channel == "aggTrade" else None)
         return lane
 
     def _bucket(self, lane: _Lane, number: int, now_s: float) -> Bucket:
@@ -209,19 +206,21 @@ class Stage:
         late = lane.watermark_ns >= minute.end_ns + int(self._grace_s * SECOND_NS)
         bucket = Bucket(minute, self._folder / f"{self._files}.jsonl", late, now_s, now_s)
         lane.buckets[number] = bucket
+        lane.undurable[bucket] = Place(lane.before_id, lane.count - 1)
         return bucket
 
     def _event(
-        self, lane: _Lane, entry_id: bytes, connection: str, text: bytes, fields: list[bytes] | None, now_s: float
+        self, lane: _Lane, entry_id: bytes, connection: str, text: bytes, fields: list[bytes], now_s: float
     ) -> None:
         try:
             event = session.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
             event = None
-        if event is not None and 0 <= event.at <= MOST_NS and 0 <= getattr(event, "to", 0) <= MOST_NS:
+        if event is not None and 0 <= event.at <= MOST_NS and 0 <= (getattr(event, "to", None) or 0) <= MOST_NS:
             self.said.append(Said(lane.stream, connection, event, entry_id))
+            lane.undurable[entry_id] = Place(lane.before_id, lane.count - 1)
         else:
-            self._foreign(lane, entry_id, fields or [], now_s)
+            self._foreign(lane, entry_id, fields, now_s)
 
     def _foreign(self, lane: _Lane, entry_id: bytes, fields: list[bytes], now_s: float) -> None:
         """An entry that no collector of ours writes is archived as it is, under the time that Redis gave it."""
@@ -231,36 +230,21 @@ class Stage:
         frame = Frame(at_ns, "foreign", number, b"\n".join(fields))
         minute = at_ns // MINUTE_NS
         bucket = lane.buckets.get(minute) or self._bucket(lane, minute, now_s)
-        bucket.add(to_staged_line(frame) + b"\n", entry_id, now_s)
+        bucket.add(to_staged_line(frame) + b"\n", now_s)
 
-    def _follow(self, lane: _Lane, connection: str, payload: bytes, receive_ns: int) -> None:
+    def _follow(self, lane: _Lane, payload: bytes, receive_ns: int, now_s: float) -> None:
         """aggTrade ids rise by one (reference/binance-protocol.md section 3.3): a jump is frames that never came."""
         at = payload.find(b'"a":')
         digits = payload[at + 4 : at + 24].partition(b",")[0]
-        if at < 0 or not digits.isdigit():
+        if at < 0 or not digits.isdigit() or int(digits) > MOST_NS or lane.ids is None:
             return
-        trade_id = int(digits)
-        if trade_id > MOST_NS:
-            return
-        known = lane.chain.get(connection)
-        if known is None:
-            if lane.chain:
-                before, (last_id, _) = max(lane.chain.items(), key=lambda item: item[1])
-                self.first_after.append((lane.stream, before, connection, max(0, trade_id - last_id - 1)))
-            if len(lane.chain) > 8:
-                del lane.chain[min(lane.chain, key=lambda name: lane.chain[name])]
-        elif trade_id <= known[0]:
-            return
-        elif trade_id > known[0] + 1 and self._alone(lane, connection, receive_ns):
-            self.breaks.append(Break(lane.stream, known[0], trade_id, known[1], receive_ns))
-        lane.chain[connection] = trade_id, receive_ns
+        if lane.ids.add(int(digits), receive_ns, now_s):
+            self.holed.add(lane.stream)
 
-    @staticmethod
-    def _alone(lane: _Lane, connection: str, receive_ns: int) -> bool:
-        """Whether no other connection delivers the stream just now: it may have what this one lacks."""
-        return all(
-            name == connection or receive_ns - heard_ns > 10 * SECOND_NS for name, (_, heard_ns) in lane.chain.items()
-        )
+    def ids(self, stream: Stream) -> Ids | None:
+        """What is known of the stream's ids; None for a channel that has none without gaps."""
+        lane = self._lanes.get(stream)
+        return lane.ids if lane else None
 
     def spill(self, over_bytes: int = SPILL_BYTES) -> None:
         """Writes out the buckets that have gathered more than `over_bytes` in memory.
@@ -308,19 +292,35 @@ class Stage:
         bucket.spill()
         del self._lanes[bucket.minute.stream].buckets[bucket.minute.number]
 
+    def became_durable(self, stream: Stream, what: Iterable[Bucket | bytes]) -> Place | None:
+        """Takes note of what of a stream became durable: buckets that were taken, ids of session events.
+
+        Returns:
+            The place up to which now all is durable; None where it is where reading began, or where the stream was
+            dropped since: what is durable then will be read again.
+        """
+        lane = self._lanes.get(stream)
+        if lane is None:
+            return None
+        for one in what:
+            lane.undurable.pop(one, None)
+        end = Place(lane.last_id, lane.count)
+        place = min(lane.undurable.values(), key=lambda before: before.number, default=end)
+        return place if place.number else None
+
     def heard(self, stream: Stream) -> dict[str, int]:
         """Connection to the receive time, in ns, of the last frame of the stream that was read."""
         lane = self._lanes.get(stream)
         return lane.heard if lane else {}
 
     def drop(self, stream: Stream) -> None:
-        """Forgets what was read of a stream: somebody else reads it now, from what is pending."""
+        """Forgets what was read of a stream: somebody else reads it now, from what is durable."""
         lane = self._lanes.pop(stream, None)
         for bucket in lane.buckets.values() if lane else ():
             bucket.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Removes the folder: what is in it is still pending in Redis."""
+        """Removes the folder: what is in it is still in Redis."""
         shutil.rmtree(self._folder)
         os.close(self._lock)
 

@@ -22,6 +22,7 @@ class Channel:
         identity: Market to the key of the exchange's own id in the payload; None where there is none.
         pace_s: Seconds between two frames, where the exchange sends them on a beat; None where they are irregular.
         timed: The markets whose payload carries the event time `E`.
+        is_sparse: Whether the exchange may send nothing for hours, so that silence never proves anything.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Channel:
     identity: dict[str, str | None]
     pace_s: float | None = None
     timed: tuple[str, ...] = MARKETS
+    is_sparse: bool = False
 
 
 _ALL = (
@@ -38,7 +40,7 @@ _ALL = (
     ),
     Channel("aggTrade", "aggTrade", {"um": "market", "spot": ""}, {"um": "a", "spot": "a"}),
     Channel("markPrice", "markPrice@1s", {"um": "market"}, {"um": None}, 1.0),
-    Channel("forceOrder", "forceOrder", {"um": "market"}, {"um": None}),
+    Channel("forceOrder", "forceOrder", {"um": "market"}, {"um": None}, is_sparse=True),
     Channel("bookTicker", "bookTicker", {"um": "public", "spot": ""}, {"um": "u", "spot": "u"}, timed=("um",)),
     Channel("kline_1m", "kline_1m", {"um": "market", "spot": ""}, {"um": None, "spot": None}),
 )

@@ -13,9 +13,18 @@ import msgspec
 
 from common import config_rules as rules
 from common import yaml_file
-from common.settings import ArchiverSettings, IngestSettings, LogSettings, Settings, from_path
+from common.settings import ArchiverSettings, GateSettings, IngestSettings, LogSettings, Settings, from_path
 
-__all__ = ["ArchiverSettings", "ConfigError", "IngestSettings", "LogSettings", "Settings", "load", "variables"]
+__all__ = [
+    "ArchiverSettings",
+    "ConfigError",
+    "GateSettings",
+    "IngestSettings",
+    "LogSettings",
+    "Settings",
+    "load",
+    "variables",
+]
 
 FILE = "settings.yaml"
 PREFIX = "MASERVER_"

@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import inspect
 
+from common import symbols
 from common.channels import CHANNELS, MARKETS
 from common.settings import Settings, from_path
+from common.streams import is_symbol
+from common.thresholds import BadOverride, Thresholds, ThresholdTable, parse
 
 
 class BadValue(Exception):
@@ -74,6 +77,8 @@ def convert(field: msgspec.structs.FieldInfo, value: Any) -> Any:
         raise BadValue(f"expected {_expected(kind)}, got {got}{near}") from None
     if "schemes" in extra:
         return _address(value, extra["schemes"])
+    if "symbol" in extra and not is_symbol(value):
+        raise BadValue(f"{value!r} is no symbol; a symbol is in upper case, as in BTCUSDT")
     if isinstance(kind, inspect.ListType):
         _check_list(field.name, value)
     return value
@@ -125,6 +130,8 @@ def _address(url: str, schemes: tuple[str, ...]) -> str:
 
 
 def _check_list(name: str, values: list[str]) -> None:
+    if name == "overrides" and not values:
+        return
     if not values or values == [""]:
         raise BadValue(f"is empty; name at least one of the {name}")
     problems = [problem for value in values if (problem := _CHECKS[name](value))]
@@ -133,17 +140,8 @@ def _check_list(name: str, values: list[str]) -> None:
     twice = next((value for at, value in enumerate(values) if value in values[:at]), None)
     if twice is not None:
         raise BadValue(f"{twice} stands twice; remove one of the two")
-
-
-def _check_symbol(symbol: str) -> str | None:
-    if symbol.lower() == "all" or "*" in symbol:
-        return f"{symbol!r} is no symbol; name each symbol, as in BTCUSDT"
-    # letters of any script: 测试USDT is a symbol of the exchange's testnet; no separators of keys and paths
-    if not symbol or not all(char.isalnum() or char == "_" for char in symbol):
-        return f"{symbol!r} is no symbol; a symbol has letters, digits and _ only, as in BTCUSDT"
-    if symbol != symbol.upper():
-        return f"symbol {symbol!r} is not in upper case; write {symbol.upper()}"
-    return None
+    if name == "symbols" and (together := symbols.contradiction(values)):
+        raise BadValue(together)
 
 
 def _check_market(market: str) -> str | None:
@@ -158,10 +156,19 @@ def _check_channel(channel: str) -> str | None:
     return None
 
 
+def _check_override(text: str) -> str | None:
+    try:
+        parse(text)
+    except BadOverride as bad:
+        return f"{bad}{nearest(bad.word, bad.known) if bad.word else ''}"
+    return None
+
+
 _CHECKS: dict[str, Callable[[str], str | None]] = {
-    "symbols": _check_symbol,
+    "symbols": symbols.problem,
     "markets": _check_market,
     "channels": _check_channel,
+    "overrides": _check_override,
 }
 
 
@@ -181,7 +188,31 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         ("ingest", "backoff_first_s", "backoff_max_s"),
         ("ingest", "batch_bytes", "hold_bytes"),
         ("archiver", "poll_min_ms", "poll_max_ms"),
+        ("gate", "open_below_ms", "close_above_ms"),
+        ("gate", "samples", "window"),
     ):
         low, high = (getattr(getattr(settings, section), name) for name in (lower, upper))
         if low > high:
             yield f"{section}.{lower}", f"{low:g} is more than {section}.{upper} ({high:g})"
+    yield from _override_contradictions(settings)
+
+
+def _override_contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Overrides of one thing twice, of a symbol that is not recorded, or that would never open again."""
+    gate, targets = settings.gate, set()
+    defaults = Thresholds(gate.close_above_ms, gate.open_below_ms, gate.dwell_s)
+    wanted = symbols.Wanted.read(settings.symbols)
+    for market, symbol, _ in map(parse, gate.overrides):
+        target = f"{market}:{symbol}" if symbol else market
+        merged = ThresholdTable(defaults, gate.overrides).of(market, symbol)
+        if target in targets:
+            yield "gate.overrides", f"{target} stands twice; remove one of the two"
+        elif symbol and symbol not in wanted.names and not any(symbols.fits(one, symbol) for one in wanted.patterns):
+            yield "gate.overrides", f"symbols has no {symbol}{nearest(symbol, wanted.names)}"
+        elif merged.open_below_ms > merged.close_above_ms and gate.open_below_ms <= gate.close_above_ms:
+            yield (
+                "gate.overrides",
+                f"{target}: open_below_ms ({merged.open_below_ms:g}) is more than close_above_ms "
+                f"({merged.close_above_ms:g})",
+            )
+        targets.add(target)

@@ -1,236 +1,146 @@
-"""Reading streams as a member of the consumer group `archiver`: pending first, acknowledged when durable, then trimmed.
+"""Reading streams on from where the archive is: XRANGE, which leaves nothing pending and costs Redis no record.
 
-Every command touches one key; a poll is a pipeline of one XREADGROUP a stream, and acknowledgements ride on it. A
-reader remembers nothing that Redis does not know, but for its place in each stream: when Redis cannot write its log it
-refuses XREADGROUP, and then what is there is read with XRANGE, so that it is in the archive before Redis is well again.
+Every command touches one key; a poll is a pipeline of one XRANGE a stream, and positions that moved ride on it. How far
+was read is known here alone (decision 0005). Reading goes on when Redis is full or cannot write its log.
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from common.streams import GROUP, Stream
-from common.wire import Link, ReplyError, pack, raise_first
+from common.position import BEGINNING, Place, Position, Positions, id_number, maps, parts
+from common.streams import Stream
+from common.wire import Link, LinkLost, ReplyError, pack
 
 log = logging.getLogger(__name__)
 
-Entry = tuple[bytes, list[bytes] | None]
-"""The id that Redis gave and the fields, names and values in turn; None when the entry was deleted while pending."""
+Entry = tuple[bytes, list[bytes]]
+"""The id that Redis gave and the fields, names and values in turn."""
 
 POLL_ENTRIES = 12_000
 """At most so many entries are asked for in one pipeline: its replies are in memory at once."""
 
-GONE_MS = 3_600_000
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """One stream while it is read.
+
+    Attributes:
+        asking: The beginning of its XRANGE, up to the place.
+        place: How far it was read.
+        is_counted: Whether what was read was compared with what Redis counted.
+    """
+
+    stream: Stream
+    position: Position
+    asking: bytes
+    place: Place
+    is_counted: bool = False
 
 
-class GroupReader:
-    """Reads entries for one consumer of the group `archiver`.
+class Reader:
+    """Reads entries of streams, each from where the archive is.
 
     Args:
         link: The connection; a new one needs a new reader.
-        consumer: A name that no other process has.
         count: At most so many entries of a stream at a time.
+        tail_s: What is in files stays in Redis for so long, for live readers.
+
+    Attributes:
+        positions: Where the archive is; they are moved with the next read.
     """
 
-    def __init__(self, link: Link, consumer: str, *, count: int) -> None:
+    def __init__(self, link: Link, *, count: int, tail_s: float) -> None:
         self._link = link
-        self._consumer = consumer
         self._count = count
-        self._commands: dict[Stream, bytes] = {}
-        self._last: dict[Stream, bytes] = {}
-        self._acks: list[bytes] = []
-        self._no_streams: set[Stream] = set()
-        self.peeking = False
-        """Redis cannot write its log: entries are looked at, not taken."""
+        self._asked = pack("+", "COUNT", count).partition(b"\r\n")[2]
+        self._readings: dict[Stream, _Reading] = {}
+        self.positions = Positions(link, tail_s=tail_s)
 
-    def acknowledge(self, stream: Stream, packed_ids: bytes, count: int) -> None:
-        """Entries of a stream that are durable; `packed_ids` are `count` bulk strings (see `packed_id`)."""
-        key = stream.key.encode()
-        head = b"*%d\r\n$4\r\nXACK\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-        self._acks.append(head % (count + 3, len(key), key, len(GROUP), GROUP.encode()) + packed_ids)
+    async def start(self, streams: Sequence[Stream]) -> None:
+        """Reads these streams from now on, each from its position."""
+        await self.positions.start(streams)
+        for stream in streams:
+            position = self.positions[stream]
+            asking = b"*6\r\n" + pack("XRANGE", stream.key).partition(b"\r\n")[2]
+            self._readings[stream] = _Reading(stream, position, asking, Place(position.entry_id, 0))
 
-    async def flush(self) -> None:
-        """Sends the acknowledgements that have not ridden on a read yet."""
-        acks, self._acks = self._acks, []
-        self._check_acks(acks, await self._link.replies(b"".join(acks), len(acks)))
-
-    def _check_acks(self, acks: list[bytes], replies: Sequence[Any]) -> None:
-        """Acknowledgements that Redis cannot write now are kept for later."""
-        raise_first(replies, but=frozenset({"MISCONF", "NOGROUP"}))
-        if any(isinstance(reply, ReplyError) and reply.code == "MISCONF" for reply in replies):
-            self._acks[:0] = acks
+    def stop(self, streams: Sequence[Stream]) -> None:
+        """Somebody else reads these now."""
+        self.positions.stop(streams)
+        for stream in streams:
+            self._readings.pop(stream, None)
 
     async def read(self, streams: Sequence[Stream]) -> AsyncIterator[tuple[Stream, list[Entry]]]:
         """One poll: new entries of each stream, `count` at most, in pipelines of bounded size.
 
         Raises:
-            LinkLost: The connection is gone.
+            LinkLost: The connection is gone, or a stream is not the one it was.
             ReplyError: Redis answered with an error that has no place here.
         """
-        if self.peeking and streams:
-            await self._try_to_take(streams[0])
         for part in parts(streams, max(1, POLL_ENTRIES // self._count)):
-            acks, self._acks = self._acks, []
-            command = self._peek if self.peeking else self._take
-            packed = b"".join((*acks, *map(command, part)))
-            replies = await self._link.replies(packed, len(acks) + len(part))
-            self._check_acks(acks, replies[: len(acks)])
-            for stream, reply in zip(part, replies[len(acks) :], strict=True):
-                entries = await self._entries(stream, reply)
+            readings = [self._readings[stream] for stream in part]
+            uncounted = [one for one in readings if not one.is_counted]
+            asked = [pack("XINFO", "STREAM", one.stream.key) for one in uncounted] + [*map(self._ask, readings)]
+            moves, packed = self.positions.packed()
+            replies = await self._link.replies(packed + b"".join(asked), 2 * len(moves) + len(asked))
+            found = replies[2 * len(moves) :]
+            await self.positions.check(moves, replies[: 2 * len(moves)])
+            infos = dict(zip([one.stream for one in uncounted], found, strict=False))
+            for one, reply in zip(readings, found[len(infos) :], strict=True):
+                entries = self._entries(one, reply)
+                if one.stream in infos and len(entries) < self._count:
+                    self._compare(one, infos[one.stream], entries)
                 if entries:
-                    self._last[stream] = entries[-1][0]
-                    yield stream, entries
+                    one.place = Place(entries[-1][0], one.place.number + len(entries))
+                    yield one.stream, entries
 
-    def _take(self, stream: Stream) -> bytes:
-        packed = self._commands.get(stream)
-        if packed is None:
-            packed = self._commands[stream] = pack(
-                "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", self._count, "STREAMS", stream.key, ">"
-            )
-        return packed
+    def _ask(self, one: _Reading) -> bytes:
+        """`XRANGE key (place + COUNT n`: packed in parts, for each poll asks each stream."""
+        entry_id = one.place.entry_id
+        return b"%b$%d\r\n(%b\r\n%b" % (one.asking, len(entry_id) + 1, entry_id, self._asked)
 
-    def _peek(self, stream: Stream) -> bytes:
-        after = b"(" + self._last.get(stream, b"0-0")
-        return pack("XRANGE", stream.key, after, "+", "COUNT", self._count)
-
-    async def _try_to_take(self, stream: Stream) -> None:
-        """Whether Redis writes again is tried on a command that changes nothing."""
-        try:
-            await self._link.call("XACK", stream.key, GROUP, "0-1")
-        except ReplyError as error:
-            if error.code != "MISCONF":
-                raise
-        else:
-            log.info("redis writes its log again")
-            self.peeking = False
-
-    async def _entries(self, stream: Stream, reply: Any) -> list[Entry]:
+    def _entries(self, one: _Reading, reply: Any) -> list[Entry]:
         if isinstance(reply, ReplyError):
-            if reply.code == "MISCONF":
-                if not self.peeking:
-                    log.warning("redis cannot write its log, reading without taking: %s", reply)
-                self.peeking = True
-                return []
-            if reply.code == "NOGROUP":
-                await self.create_group(stream)
-                return []
-            if reply.code == "WRONGTYPE":
-                self._no_stream(stream, reply)
-                return []
-            raise reply
-        if not reply:
+            if reply.code != "WRONGTYPE":
+                raise reply
+            self.positions.no_stream(one.stream, reply)
             return []
-        entries: list[Entry] = reply if self.peeking else reply[0][1]
+        entries: list[Entry] = reply
         return entries
 
-    def _no_stream(self, stream: Stream, error: ReplyError) -> None:
-        if stream not in self._no_streams:
-            log.error("%s is left out, it is no stream: %s", stream.key, error)
-        self._no_streams.add(stream)
+    # Whether Redis added as many as we read.
 
-    async def create_group(self, stream: Stream) -> None:
-        """A stream and its group, from the stream's beginning; it is no error that it is there."""
-        try:
-            await self._link.call("XGROUP", "CREATE", stream.key, GROUP, "0", "MKSTREAM")
-        except ReplyError as error:
-            if error.code != "BUSYGROUP" and not error.passes:
-                raise
+    def recount(self) -> None:
+        """The next poll compares what was read of each stream with what Redis counted."""
+        for one in self._readings.values():
+            one.is_counted = False
 
-    async def pending(self, stream: Stream) -> AsyncIterator[list[Entry]]:
-        """Everything delivered to anyone and not acknowledged, claimed by this consumer, oldest first.
+    def _compare(self, one: _Reading, info: Any, entries: list[Entry]) -> None:
+        """Compares with `info`, which Redis said just before it gave `entries`, the stream's last.
 
-        For who takes a stream over: its own lost replies and what a dead or stopped archiver had are all in there.
+        XTRIM or XDEL by somebody else leaves no other trace than entries that were added and cannot be read.
         """
-        cursor: bytes = b"0-0"
-        while True:
-            try:
-                reply = await self._link.call(
-                    "XAUTOCLAIM", stream.key, GROUP, self._consumer, 0, cursor, "COUNT", self._count
-                )
-            except ReplyError as error:
-                if error.code == "NOGROUP":
-                    await self.create_group(stream)
-                    return
-                if error.code == "WRONGTYPE":
-                    self._no_stream(stream, error)
-                    return
-                if error.code == "MISCONF":
-                    self.peeking = True
-                    return
-                raise
-            cursor, entries = reply[0], reply[1]
-            if len(reply) > 2 and reply[2]:
-                log.error("entries of %s were deleted before they were archived: %s", stream.key, reply[2][:5])
-            if entries:
-                yield entries
-            if cursor == b"0-0":
-                break
-        await self._forget_the_gone(stream)
+        if isinstance(info, ReplyError):
+            return
+        (stream,) = maps([info])
+        last = id_number(stream[b"last-generated-id"])
+        if last < id_number(one.place.entry_id):
+            self._read_anew(one)
+            return
+        later = sum(1 for entry_id, _ in entries if id_number(entry_id) > last)
+        read = one.place.number + len(entries) - later
+        added, earlier = int(stream[b"entries-added"]), one.position.earlier
+        if earlier is not None and added > earlier + read:
+            log.error("%d entries of %s were deleted before they were archived", added - earlier - read, one.stream.key)
+        one.position.earlier = added - read
+        one.is_counted = True
 
-    async def _forget_the_gone(self, stream: Stream) -> None:
-        """Consumers of archivers that ended long ago and hold nothing are removed: each start makes a new name."""
-        for one in await self._link.call("XINFO", "CONSUMERS", stream.key, GROUP):
-            fields = dict(zip(one[::2], one[1::2], strict=True))
-            if not fields[b"pending"] and fields[b"idle"] > GONE_MS:
-                await self._link.call("XGROUP", "DELCONSUMER", stream.key, GROUP, fields[b"name"])
-
-    async def strays(self, streams: Sequence[Stream]) -> list[Stream]:
-        """The streams of which another consumer holds entries: it read on after it had lost the lease."""
-        found = []
-        for part in parts(streams, 256):
-            replies = await self._link.replies(b"".join(pack("XPENDING", s.key, GROUP) for s in part), len(part))
-            for stream, reply in zip(part, replies, strict=True):
-                if isinstance(reply, ReplyError):
-                    continue
-                holders = {name for name, _ in reply[3] or ()}
-                if holders - {self._consumer.encode()}:
-                    found.append(stream)
-        return found
-
-    async def trim(self, streams: Sequence[Stream], *, tail_s: float) -> None:
-        """Deletes what everyone has acknowledged, less a tail for live readers.
-
-        Below the oldest pending entry of any consumer, and below the last one delivered: never by length alone, which
-        deletes what nobody has read. Without a tail every entry that can go does, at more cost to the server.
-        """
-        how = "~" if tail_s else "="
-        for part in parts(streams, 256):
-            asked = b"".join(pack("XPENDING", s.key, GROUP) + pack("XINFO", "GROUPS", s.key) for s in part)
-            replies = await self._link.replies(asked, 2 * len(part))
-            trims = []
-            for stream, pending, groups in zip(part, replies[::2], replies[1::2], strict=True):
-                if isinstance(pending, ReplyError) or isinstance(groups, ReplyError):
-                    continue
-                below_ms = _needed_from_ms(pending, groups, int(tail_s * 1000))
-                if below_ms > 0:
-                    trims.append(pack("XTRIM", stream.key, "MINID", how, below_ms))
-            raise_first(await self._link.replies(b"".join(trims), len(trims)), but=frozenset({"MISCONF"}))
-
-
-def packed_id(entry_id: bytes) -> bytes:
-    """An entry's id as a bulk string, as `GroupReader.acknowledge` takes it."""
-    return b"$%d\r\n%b\r\n" % (len(entry_id), entry_id)
-
-
-def parts(streams: Sequence[Stream], size: int) -> Iterator[Sequence[Stream]]:
-    """The streams in runs of at most `size`."""
-    for start in range(0, len(streams), size):
-        yield streams[start : start + size]
-
-
-def _needed_from_ms(pending: list[Any], groups: Iterable[list[Any]], tail_ms: int) -> int:
-    """The time of the oldest entry that the group, or a live reader within the tail, still needs; 0 for all of them.
-
-    The tail counts back from the last entry delivered, in the server's own time: no other clock is asked.
-    """
-    for group in groups:
-        fields = dict(zip(group[::2], group[1::2], strict=True))
-        if fields[b"name"] == GROUP.encode():
-            delivered_ms = _milliseconds(fields[b"last-delivered-id"])
-            oldest_ms = _milliseconds(pending[1]) if pending[1] else delivered_ms
-            return min(oldest_ms, delivered_ms - tail_ms)
-    return 0
-
-
-def _milliseconds(entry_id: bytes) -> int:
-    return int(entry_id.partition(b"-")[0])
+    def _read_anew(self, one: _Reading) -> None:
+        """The stream ends before our place in it: it was deleted and made anew, or Redis has an older state."""
+        if one.place.number:
+            raise LinkLost(f"{one.stream.key} is not the stream it was")
+        log.error("%s ends before what is archived of it: reading it from its beginning", one.stream.key)
+        one.place = Place(BEGINNING, 0)
+        one.position.entry_id, one.position.earlier = BEGINNING, None

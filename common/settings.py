@@ -19,6 +19,7 @@ Milliseconds = Annotated[float, Meta(gt=0, le=60_000)]
 Fraction = Annotated[float, Meta(gt=0, lt=1)]
 RedisUrl = Annotated[str, Meta(extra={"schemes": ("redis", "rediss", "unix")})]
 WebSocketUrl = Annotated[str, Meta(extra={"schemes": ("wss", "ws")})]
+Symbol = Annotated[str, Meta(extra={"symbol": True})]
 HttpUrl = Annotated[str, Meta(extra={"schemes": ("https", "http")})]
 
 
@@ -46,6 +47,10 @@ class IngestSettings(Struct, frozen=True, forbid_unknown_fields=True):
     backoff_max_s: Seconds = 30.0
     idle_ping_s: Seconds = 15.0
     max_frame_bytes: Bytes = 16 * MIB
+    rotate_after_s: Seconds = 82_800.0
+    exit_after_s: Seconds = 600.0
+    symbols_refresh_s: Annotated[float, Meta(ge=0.5, le=86_400)] = 300.0
+    """Not below 0.5: spot's list costs 20 of the 6,000 weight a minute (reference/binance-protocol.md section 4.3)."""
     drain_s: Seconds = 8.0
 
 
@@ -68,6 +73,26 @@ class ArchiverSettings(Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Seconds = 8.0
 
 
+class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `gate`."""
+
+    metrics_port: Port = 9103
+    mode: Literal["pause", "flag"] = "pause"
+    close_above_ms: Milliseconds = 2000.0
+    open_below_ms: Milliseconds = 1000.0
+    dwell_s: Seconds = 10.0
+    overrides: list[str] = field(default_factory=list)
+    """Thresholds of a market or a symbol; see `common.thresholds`."""
+    window: Annotated[int, Meta(ge=1, le=1000)] = 15
+    samples: Annotated[int, Meta(ge=1, le=1000)] = 5
+    fresh_s: Seconds = 60.0
+    probe_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
+    max_uncertainty_ms: Milliseconds = 500.0
+    canary_symbol: Symbol = "BTCUSDT"
+    silent_after_s: Annotated[float, Meta(ge=3, le=86_400)] = 15.0
+    """The gate gives a sign each second: less than three would be one that is late."""
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of the house."""
 
@@ -87,6 +112,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     log: LogSettings = field(default_factory=LogSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
     archiver: ArchiverSettings = field(default_factory=ArchiverSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
 
 
 def from_path(kind: type, value: object) -> Any:

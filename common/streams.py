@@ -12,11 +12,16 @@ STREAMS_SET = "md:streams"
 """The set of the names of all streams; ingest adds a name before the stream's first frame."""
 
 GROUP = "archiver"
-"""The consumer group of the archivers: what it has not acknowledged is never trimmed."""
+"""The group whose last-delivered-id is the archive's position in a stream: what comes after it is never trimmed."""
 
 
 _UNSAFE = re.compile(r"[/\\\0]|^\.")
 """A symbol is a folder's name in the archive: it must not lead out of it."""
+
+
+def is_symbol(name: str) -> bool:
+    """Whether a name has a symbol's shape: letters and digits of any script, and _, in upper case."""
+    return bool(name) and all(char.isalnum() or char == "_" for char in name) and name == name.upper()
 
 
 class Stream(NamedTuple):

@@ -3,11 +3,14 @@
 Stricter than YAML: a key that stands twice is an error (YAML would keep the last one and say nothing).
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+_BARE_PATTERN = re.compile(r"^[^#\n]*[\[,-]\s*[*!]", re.MULTILINE)
 
 
 class YamlFileError(Exception):
@@ -36,7 +39,8 @@ def read(path: Path) -> YamlFile:
         YamlFileError: No such file, no permission, no UTF-8, no YAML, or no mapping at the top.
     """
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        loader = yaml.SafeLoader(text)
         top = loader.get_single_node()
         found = YamlFile()
         if top is None:
@@ -56,7 +60,7 @@ def read(path: Path) -> YamlFile:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f":{mark.line + 1}: column {mark.column + 1}" if mark else ""
-        raise YamlFileError(f"{path}{at}: bad YAML: {error.problem or error.context}") from None
+        raise YamlFileError(f"{path}{at}: bad YAML: {error.problem or error.context}{_hint(text)}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise YamlFileError(f"{path}: bad YAML: {str(error).splitlines()[0]}") from None
 
@@ -79,3 +83,8 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, prefix: str, found
         else:
             values[name] = loader.construct_object(value_node, deep=True)
     return values
+
+
+def _hint(text: str) -> str:
+    """Patterns of symbols begin with what means something else in YAML: `*` refers to an alias, `!` names a type."""
+    return '; put a pattern into quotes, as in "*USDT"' if _BARE_PATTERN.search(text) else ""

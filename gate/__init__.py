@@ -1,1 +1,1 @@
-"""Comes with the gate: a process that measures the latency to the exchange and opens or closes each symbol by it."""
+"""The latency gate: a process that measures the latency to the exchange, and opens or closes each symbol by it."""

@@ -1,14 +1,26 @@
 """`python -m ingest`: records the exchange's streams into Redis, around the clock."""
 
 import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, TypeVar
 
-from common.clock import now_ns
+from common.clock import asleep_s, now_ns
+from common.gate import pack_sample
 from common.producer import Producer
 from common.service import Service, run
-from common.streams import unknown
-from ingest.collector import Attempts, Collector
+from ingest.directory import Directory
+from ingest.fleet import Fleet
+from ingest.gatekeeper import Gatekeeper
+from ingest.jumps import Clocks, jump
 from ingest.metrics import IngestMetrics
-from ingest.plan import plans, recorded
+from ingest.roster import Changes
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TICK_S = 1.0
 SILENT_AFTER_S = 30.0
@@ -17,55 +29,100 @@ SILENT_AFTER_S = 30.0
 QUIET_AFTER_S = 600.0
 
 
+class Starved(Exception):
+    """Nothing came for so long that a new process, with a new start of everything, is the last thing to try."""
+
+
 async def ingest(service: Service) -> None:
     """Collects until the service stops; then closes the sessions and waits until all of it is durable."""
     settings = service.settings
-    collectors: list[Collector] = []
-
-    def beats() -> dict[str, str]:
-        alive = (collector.beat() for collector in collectors)
-        return {connection: f"{heard_ns} {now_ns()}" for connection, heard_ns in filter(None, alive)}
-
+    directory = Directory(settings)
+    symbols = await _unless_stopped(directory.resolve(), service.stopping)
+    if symbols is None:
+        return
+    fleet: Fleet | None = None
     producer = Producer(
         settings.redis_url,
         flush_s=settings.ingest.flush_ms / 1000,
         batch_bytes=settings.ingest.batch_bytes,
         hold_bytes=settings.ingest.hold_bytes,
-        beats=beats,
+        beats=lambda: fleet.beats() if fleet is not None else {},
         spill=settings.state_dir / "spill",
         spill_bytes=settings.ingest.spill_bytes,
         instance=service.instance,
     )
-    producer.register([*recorded(settings), *map(unknown, settings.markets)])
-    attempts = Attempts()
-    collectors += [Collector(plan, settings.ingest, producer, attempts) for plan in plans(settings)]
-    service.registry.register(IngestMetrics(collectors, producer))
-
+    starved = False
     async with asyncio.TaskGroup() as house:
-        sending = house.create_task(producer.run(), name="to redis")
-        watching = house.create_task(_watch(service, collectors, producer), name="health")
+        gatekeeper = Gatekeeper(settings.redis_url, settings.markets, silent_after_s=settings.gate.silent_after_s)
+        obeying = house.create_task(gatekeeper.run(), name="gatekeeper")
+        await gatekeeper.first_read.wait()
         async with asyncio.TaskGroup() as collecting:
-            for collector in collectors:
-                collecting.create_task(collector.run(service.stopping), name=collector.name)
+            fleet = Fleet(settings, producer, collecting, service.stopping)
+            fleet.obey(gatekeeper.shut())
+            gatekeeper.on_change = partial(_obey, fleet, gatekeeper)
+            fleet.start(symbols)
+            following = house.create_task(directory.follow(partial(_follow, fleet)), name="symbols")
+            service.registry.register(IngestMetrics(fleet, producer, directory))
+            collecting.create_task(service.stopping.wait(), name="stop")  # also where there is nothing to record yet
+            sending = house.create_task(producer.run(), name="to redis")
+            watching = house.create_task(_watch(service, fleet, producer), name="watch")
+        starved = watching.done() and not watching.cancelled()
         await producer.drained()
-        watching.cancel()
-        sending.cancel()
+        for task in (watching, following, sending, obeying):
+            task.cancel()
+    if starved:
+        raise Starved(f"nothing came from the exchange for {settings.ingest.exit_after_s:.0f} s")
 
 
-async def _watch(service: Service, collectors: list[Collector], producer: Producer) -> None:
-    """Health by the age of data: when frames last came, and when Redis last took some."""
-    steady = {"depth20", "aggTrade", "markPrice", "bookTicker"} & set(service.settings.channels)
+async def _unless_stopped(work: Coroutine[Any, Any, T], stopping: asyncio.Event) -> T | None:
+    """What the work gives; None where the service is stopped first."""
+    working, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    await asyncio.wait([working, stop], return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, stop):
+        task.cancel()
+    return working.result() if working.done() and not working.cancelled() else None
+
+
+def _follow(fleet: Fleet, changes: Changes) -> None:
+    fleet.join(changes.market, changes.joined)
+    fleet.leave(changes.market, changes.left)
+
+
+def _obey(fleet: Fleet, gatekeeper: Gatekeeper) -> None:
+    fleet.obey(gatekeeper.shut())
+
+
+async def _watch(service: Service, fleet: Fleet, producer: Producer) -> None:
+    """Looks after the whole each second: health by the age of data, jumps of the clocks, the gate's samples; returns
+    where nothing came for so long that the service must end."""
+    settings = service.settings
+    steady = {"depth20", "aggTrade", "markPrice", "bookTicker"} & set(settings.channels)
     service.health.expect("frames", SILENT_AFTER_S if steady else QUIET_AFTER_S)
     service.health.expect("redis", SILENT_AFTER_S)
-    before = 0
+    before, moved_s = 0, time.monotonic()
+    clocks = Clocks(now_ns(), time.monotonic(), asleep_s())
     while True:
         await asyncio.sleep(TICK_S)
-        received = sum(collector.received for collector in collectors)
-        if received != before:
+        now = Clocks(now_ns(), time.monotonic(), asleep_s())
+        jumped = jump(clocks, now)
+        clocks = now
+        if jumped is not None:
+            fleet.jumped(jumped)
+        for market in settings.markets if producer.taken else ():
+            if latencies_ms := fleet.latencies_ms(market):
+                producer.append(pack_sample(market, service.instance, now.wall_ns, latencies_ms), always=True)
+        received = fleet.received
+        if received != before or fleet.is_paused:
             service.health.beat("frames")
-            before = received
+            before, moved_s = received, now.monotonic_s
         if producer.taken or not producer.held_bytes:
             service.health.beat("redis")
+        if now.monotonic_s - moved_s > settings.ingest.exit_after_s:
+            log.critical(
+                "nothing came for %.0f s, although connections were replaced: ending", now.monotonic_s - moved_s
+            )
+            service.stopping.set()
+            return
 
 
 if __name__ == "__main__":

@@ -1,25 +1,33 @@
-"""A connection that is kept: connect, subscribe, listen, and when it ends say so in each stream and begin again."""
+"""A seat: some streams of one route, and a connection that delivers them: kept, replaced in time, begun again."""
 
 import asyncio
 import logging
+import random
+from collections.abc import Mapping
 from typing import Any
 
 from common.backoff import Backoff
 from common.clock import now_ns
-from common.frame import new_connection_id
 from common.producer import Producer
-from common.settings import IngestSettings
+from common.session import Cause, Marked
+from common.settings import Settings
 from common.streams import Stream
-from ingest.connection import ConnectFailed, Connection, connect
-from ingest.lanes import Lanes
-from ingest.plan import Plan, subscriptions
+from ingest.connection import ConnectFailed
+from ingest.lag import Way
+from ingest.pace import Pace
+from ingest.plan import Route
+from ingest.rotation import Rotation
+from ingest.subscriber import Subscriber, subscribe
 
 log = logging.getLogger(__name__)
 
-CONTROL_PAUSE_S = 0.4
-"""Between two control messages of a connection: at most 3 a second are sent (DESIGN section 4)."""
+LOOK_S = 0.5
+LAG_S = 5.0
+LAGGED_S = 15.0
+"""A connection that lags by `LAG_S` for so long is replaced."""
 
-ANSWER_WITHIN_S = 10.0
+WELL_S = 120.0
+STOPPED = "stopped by the operator"
 
 
 class Attempts:
@@ -42,119 +50,283 @@ class Attempts:
 
 
 class Collector:
-    """Keeps one planned connection."""
+    """Keeps one seat.
 
-    def __init__(self, plan: Plan, settings: IngestSettings, producer: Producer, attempts: Attempts) -> None:
-        self._plan = plan
+    Args:
+        number: Among the seats of its route, from 1.
+        route: Where it connects.
+        settings: All settings.
+        producer: Where frames go.
+        attempts: The house's budget of connection attempts.
+        paces: What is known of each stream's pace; the fleet's.
+        way: What is known of the way from the route's market.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        route: Route,
+        *,
+        settings: Settings,
+        producer: Producer,
+        attempts: Attempts,
+        paces: Mapping[Stream, Pace],
+        way: Way,
+    ) -> None:
+        self.route = route
+        self.name = f"{route} {number}"
+        self.streams: dict[Stream, None] = {}
+        self.paused: dict[Stream, tuple[Cause, str]] = {}
+        self.flagged: dict[Stream, Marked] = {}
+        self.connects = 0
+        self.failures = 0
         self._settings = settings
         self._producer = producer
         self._attempts = attempts
-        self._connection: Connection | None = None
-        self._lanes: Lanes | None = None
-        self._unanswered: dict[int, list[Stream]] = {}
-        self.name = plan.name
-        self.connects = 0
-        self.failures = 0
-        self._frames_before: dict[Stream, int] = {}
-        self._received_before = 0
-        self._dropped_before = 0
+        self._paces = paces
+        self._way = way
+        self._loop = asyncio.get_running_loop()
+        self._current: Subscriber | None = None
+        self._rotation = Rotation(self.name, self._subscribe, self._end)
+        self._excused: set[Stream] = set()
+        self._cut: tuple[Cause, str, int] | None = None
+        self._rotate_s = 0.0
+        self._lags_since_s: float | None = None
+        self._ailed_s = 0.0
+        self._received = 0
+        self._dropped = 0
+        self._resubscribed = 0
+        self._frames: dict[Stream, int] = {}
+
+    # What it is told.
+
+    def join(self, streams: list[Stream]) -> None:
+        """Takes streams; those that are paused are subscribed later."""
+        self.streams.update(dict.fromkeys(streams))
+        for subscriber in self._living():
+            self._let_in(subscriber, streams)
+
+    def leave(self, streams: list[Stream], cause: Cause, reason: str) -> None:
+        """Lets streams go, for good. A seat without any streams ends."""
+        for stream in streams:
+            self.streams.pop(stream, None)
+            self.paused.pop(stream, None)
+            self.flagged.pop(stream, None)
+        for subscriber in self._living():
+            subscriber.release(streams, cause, reason)
+
+    def pause(self, streams: list[Stream], cause: Cause, reason: str) -> None:
+        """Unsubscribes from streams until `resume`."""
+        for stream in streams:
+            self.paused[stream] = cause, reason
+        for subscriber in self._living():
+            subscriber.release(streams, cause, reason)
+
+    def resume(self, streams: list[Stream]) -> None:
+        """Subscribes to paused streams again."""
+        for stream in streams:
+            del self.paused[stream]
+        for subscriber in self._living():
+            subscriber.want(streams)
+
+    def flag(self, stream: Stream, mark: Marked) -> None:
+        """Marks a stream that goes on being recorded, until `unflag`."""
+        self.flagged[stream] = mark
+        for subscriber in self._living():
+            subscriber.mark(stream, mark)
+
+    def unflag(self, stream: Stream, to_ns: int) -> None:
+        """Ends a stream's mark."""
+        mark = self.flagged.pop(stream)
+        for subscriber in self._living():
+            subscriber.mark(stream, Marked(mark.at, mark.cause, to_ns, mark.reason))
+
+    def note(self, mark: Marked) -> None:
+        """Marks every stream, for a time that is over."""
+        if self._current is not None:
+            for stream in self.streams:
+                self._current.mark(stream, mark)
+
+    def cut(self, cause: Cause, reason: str, not_after_ns: int) -> None:
+        """The connection cannot be trusted: it ends, its sessions at the latest at this moment, and begins anew."""
+        self._cut = cause, reason, not_after_ns
+
+    # Its life.
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Connects and listens until `stopping`; returns when the last session is closed."""
-        backoff = Backoff(self._settings.backoff_first_s, self._settings.backoff_max_s)
-        loop = asyncio.get_running_loop()
+        """Connects and listens until `stopping`, or until it has no streams; then the last session is closed."""
+        backoff = Backoff(self._settings.ingest.backoff_first_s, self._settings.ingest.backoff_max_s)
         stop = asyncio.create_task(stopping.wait())
         try:
-            while not stopping.is_set():
-                began_s = loop.time()
-                try:
-                    await self._session(stop)
-                except ConnectFailed as error:
-                    self.failures += 1
-                    log.warning("%s: %s", self.name, error)
-                if loop.time() - began_s > self._settings.backoff_max_s:
+            while not stop.done() and self.streams:
+                began_s = self._loop.time()
+                await self._connect(stop)
+                while self._current is not None:
+                    await self._live(self._current, stop)
+                if self._loop.time() - began_s > self._settings.ingest.backoff_max_s:
                     backoff.reset()
-                await asyncio.wait([stop], timeout=0 if stopping.is_set() else backoff.next())
+                if not stop.done() and self.streams:
+                    await asyncio.wait([stop], timeout=backoff.next())
         finally:
+            await self._rotation.stop("maintenance", STOPPED)
             stop.cancel()
 
-    async def _session(self, stop: "asyncio.Task[bool]") -> None:
+    async def _connect(self, stop: "asyncio.Task[bool]") -> None:
+        """Opens the first connection, or the first after a loss; none is there afterwards where that failed."""
+        connecting = self._rotation.take_opening() or asyncio.create_task(
+            self._subscribe(), name=f"{self.name} connect"
+        )
+        await asyncio.wait([stop, connecting], return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.wait([connecting])
+        if connecting.cancelled():
+            return
+        try:
+            self._begin(connecting.result())
+        except ConnectFailed as error:
+            self.failures += 1
+            log.warning("%s: %s", self.name, error)
+
+    async def _subscribe(self) -> Subscriber:
         await self._attempts.turn()
-        lanes = Lanes(new_connection_id(), self._plan.market, self._plan.streams, self._producer, self._control)
-        connection = await connect(
-            self._plan.url,
-            lanes.message,
-            timeout_s=self._settings.connect_timeout_s,
-            idle_ping_s=self._settings.idle_ping_s,
-            max_frame_bytes=self._settings.max_frame_bytes,
+        subscriber = await subscribe(
+            self.name,
+            self.route.url(self._settings),
+            self.route.market,
+            settings=self._settings.ingest,
+            paces=self._paces,
+            way=self._way,
+            producer=self._producer,
         )
         self.connects += 1
-        self._lanes, self._connection = lanes, connection
-        subscribing = asyncio.create_task(self._subscribe(connection))
-        try:
-            ends: list[asyncio.Future[Any]] = [stop, connection.closed]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            subscribing.cancel()
-            stopped = not connection.closed.done()
-            connection.close("stopped by the operator")
-            reason = connection.closed.result()
-            log.log(logging.INFO if stopped else logging.WARNING, "%s: %s", self.name, reason)
-            lanes.close(connection.heard_ns, "maintenance" if stopped else "disconnect", reason)
-            self._connection = self._lanes = None
-            self._received_before += lanes.counter
-            self._dropped_before += lanes.dropped
-            for lane in lanes:
-                self._frames_before[lane.stream] = self._frames_before.get(lane.stream, 0) + lane.frames
+        self._let_in(subscriber, list(self.streams))
+        return subscriber
 
-    async def _subscribe(self, connection: Connection) -> None:
-        messages = subscriptions(self._plan.streams)
-        self._unanswered = {}
-        for number, (message, streams) in enumerate(messages, 1):
-            self._unanswered[number] = streams
-            connection.send(message)
-            await asyncio.sleep(CONTROL_PAUSE_S)
-        await asyncio.sleep(ANSWER_WITHIN_S)
-        if self._unanswered:
-            connection.close(f"no answer to {len(self._unanswered)} of {len(messages)} SUBSCRIBE messages")
+    def _let_in(self, subscriber: Subscriber, streams: list[Stream]) -> None:
+        subscriber.want([stream for stream in streams if stream not in self.paused], self.doubted())
+        for stream in streams:
+            if stream in self.flagged:
+                mark = self.flagged[stream]
+                subscriber.mark(stream, Marked(now_ns(), mark.cause, reason=mark.reason))
+            if stream in self.paused and stream not in self._excused and stream not in self._frames:
+                subscriber.excuse(stream, *self.paused[stream])
+                self._excused.add(stream)
 
-    def _control(self, reply: dict[str, Any]) -> None:
-        """A control reply: nested and flat errors both occur (reference section 1.4)."""
-        number = reply.get("id")
-        streams = self._unanswered.pop(number, []) if isinstance(number, int) else []
-        if "result" not in reply:
-            log.error("%s: the exchange refuses a control message: %s", self.name, reply)
-            return
-        if self._lanes is not None:
-            at_ns = now_ns()
-            for stream in streams:
-                lane = self._lanes.by_name[stream.exchange_name.encode()]
-                if not lane.opened:
-                    self._lanes.open(lane, at_ns)
+    def _begin(self, subscriber: Subscriber) -> None:
+        self._current = subscriber
+        longest_s = self._settings.ingest.rotate_after_s
+        self._rotate_s = subscriber.opened_s + longest_s * random.uniform(0.9, 1.0)
+        self._lags_since_s = None
 
-    def beat(self) -> tuple[str, int] | None:
-        """The connection and when it was last heard of, in ns; None while there is none."""
-        if self._connection is None or self._lanes is None:
-            return None
-        return self._lanes.connection, self._connection.heard_ns
+    async def _live(self, current: Subscriber, stop: "asyncio.Task[bool]") -> None:
+        """One look at the connection; it may be another one afterwards, or none."""
+        ends: list[asyncio.Future[Any]] = [stop, current.closed]
+        await asyncio.wait(ends, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        now_s = self._loop.time()
+        if stop.done() or not self.streams:
+            self._end(current, "maintenance", STOPPED)
+            await self._rotation.stop("maintenance", STOPPED)
+            self._current = None
+        elif self._cut is not None:
+            cause, reason, not_after_ns = self._cut
+            self._cut = None
+            self._end(current, cause, reason, not_after_ns)
+            await self._rotation.stop(cause, reason)
+            self._current = None
+        elif current.closed.done():
+            log.warning("%s: %s", self.name, current.closed.result())
+            self._end(current, "disconnect", "the connection was lost")
+            self._current = None
+            if (successor := self._rotation.take()) is not None:
+                self._begin(successor)
+        else:
+            for subscriber in self._living():
+                subscriber.look(now_s)
+            self._look(current, now_s)
+            if (successor := self._rotation.step(current, now_s)) is not None:
+                self._end(current, "rotation", "the next connection has taken over")
+                self._begin(successor)
+
+    def _look(self, current: Subscriber, now_s: float) -> None:
+        """Whether the connection is to be replaced."""
+        if current.lag_s < LAG_S:
+            self._lags_since_s = None
+        elif self._lags_since_s is None:
+            self._lags_since_s = now_s
+        if current.is_shutting_down:
+            self._rotation.begin("the exchange shuts down", planned=True)
+        elif now_s > self._rotate_s:
+            self._rotation.begin(f"this one is {(now_s - current.opened_s) / 3600:.1f} h old", planned=True)
+        elif current.is_sick(now_s):
+            self._ailed_s = now_s
+            doubted = [stream.key for stream in current.doubted()]
+            self._rotation.begin(f"{len(doubted)} streams are silent, {doubted[0]} for one", planned=False)
+        elif self._lags_since_s is not None and now_s - self._lags_since_s > LAGGED_S:
+            self._ailed_s = now_s
+            self._rotation.begin(f"it lags by {current.lag_s:.0f} s", planned=False)
+        elif now_s - self._ailed_s > WELL_S and not self._rotation.is_running:
+            self._rotation.prosper()
+
+    def _end(self, subscriber: Subscriber, cause: Cause, reason: str, not_after_ns: int | None = None) -> None:
+        nxt = self._rotation.next
+        if subscriber is self._current and nxt is not None and cause != "disconnect" and subscriber.lacks_before(nxt):
+            cause = "stale"  # what it owes will never come
+        subscriber.end(cause, reason, not_after_ns=not_after_ns)
+        self._received += subscriber.lanes.counter
+        self._dropped += subscriber.lanes.dropped
+        self._resubscribed += subscriber.resubscribed
+        for lane in subscriber.lanes:
+            self._frames[lane.stream] = self._frames.get(lane.stream, 0) + lane.frames
+
+    # What it says of itself.
+
+    def _living(self) -> list[Subscriber]:
+        return [each for each in (self._current, self._rotation.next) if each is not None]
+
+    def beats(self) -> dict[str, str]:
+        """Each living connection's sign of life."""
+        return {subscriber.lanes.connection: subscriber.beat() for subscriber in self._living()}
+
+    def delays(self) -> dict[str, int]:
+        """Symbol to receive minus event time, in ns, on the current connection."""
+        return self._current.delays() if self._current is not None else {}
+
+    def doubted(self) -> list[Stream]:
+        """Streams that are silent and should not be."""
+        return self._current.doubted() if self._current is not None else []
 
     def frames(self) -> dict[Stream, int]:
         """Frames received so far, by stream."""
-        counts = dict(self._frames_before)
-        for lane in self._lanes or ():
-            counts[lane.stream] = counts.get(lane.stream, 0) + lane.frames
+        counts = dict(self._frames)
+        for subscriber in self._living():
+            for lane in subscriber.lanes:
+                counts[lane.stream] = counts.get(lane.stream, 0) + lane.frames
         return counts
 
     @property
     def received(self) -> int:
         """Frames received so far, of all streams."""
-        return self._received_before + (self._lanes.counter if self._lanes else 0)
+        return self._received + sum(subscriber.lanes.counter for subscriber in self._living())
 
     @property
     def dropped(self) -> int:
         """Frames received and not kept."""
-        return self._dropped_before + (self._lanes.dropped if self._lanes else 0)
+        return self._dropped + sum(subscriber.lanes.dropped for subscriber in self._living())
+
+    @property
+    def rotations(self) -> int:
+        return self._rotation.rotations
+
+    @property
+    def resubscribed(self) -> int:
+        """How often a stream was subscribed again for its silence."""
+        return self._resubscribed + sum(subscriber.resubscribed for subscriber in self._living())
+
+    @property
+    def lag_s(self) -> float:
+        return self._current.lag_s if self._current is not None else 0.0
 
     @property
     def connected(self) -> bool:
-        return self._connection is not None
+        return self._current is not None

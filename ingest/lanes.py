@@ -2,15 +2,16 @@
 
 Nothing is parsed but the name in front of a combined frame, `{"stream":"<name>","data":<payload>}`; the payload is cut
 out as it is. Whatever has another shape is looked at slowly: a control reply is answered to, all else is kept as
-`unknown`.
+`unknown`. What a lane says of its sessions goes into the stream itself, in order with its frames.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from common import session
+from common.channels import CHANNELS
 from common.producer import Producer
 from common.session import Event
 from common.streams import Stream, unknown
@@ -19,19 +20,43 @@ from common.wire import pack
 _PREFIX = b'{"stream":"'
 _MIDDLE = b'","data":'
 _REPLY_KEYS = frozenset({"result", "error", "code"})
+_SHUTDOWN = "serverShutdown"
 
 
 class Lane:
-    """One stream on one connection."""
+    """One stream on one connection.
 
-    __slots__ = ("cause", "dropped", "dropped_from_ns", "dropped_to_ns", "frames", "head", "opened", "stream")
+    Attributes:
+        stream: Which.
+        head: The command up to the digits of the receive time.
+        waits: Whether the next frame opens a session.
+        is_open: Whether a session is open.
+        session: The number of the session that is open, or was last.
+        opened_ns: Where it began.
+        closed_ns: Where the one before ended.
+        frames: Frames received.
+        heard_ns: Receive time of the last of them; 0 before the first.
+        last: Its payload.
+        dropped: Frames received and not kept since the last that was.
+    """
+
+    __slots__ = (
+        "cause", "closed_ns", "dropped", "dropped_from_ns", "dropped_to_ns", "frames", "head", "heard_ns", "is_open",
+        "last", "opened_ns", "session", "stream", "waits",
+    )  # fmt: skip
 
     def __init__(self, stream: Stream, connection: str) -> None:
         # XADD key * c <connection> t <receive ns> n <counter> d <payload>, up to the digits of the receive time
         self.head = b"*11" + pack("XADD", stream.key, "*", "c", connection, "t")[2:] + b"$19\r\n"
         self.stream = stream
-        self.opened = False
+        self.waits = stream.channel in CHANNELS  # `unknown` has no sessions
+        self.is_open = False
+        self.session = 0
+        self.opened_ns = 0
+        self.closed_ns = 0
         self.frames = 0
+        self.heard_ns = 0
+        self.last = b""
         self.dropped = 0
         self.dropped_from_ns = 0
         self.dropped_to_ns = 0
@@ -44,9 +69,12 @@ class Lanes:
     Args:
         connection: The connection's id.
         market: `um` or `spot`.
-        streams: What is subscribed on it.
+        streams: What is subscribed on it at first.
         producer: Where the commands go.
         on_control: Gets each control reply: a mapping with `result`, `error` or `code`.
+        on_shutdown: Called when the exchange says that it goes down.
+        begins: Where the session begins that a frame opens: (lane, receive time in ns) to wall clock in ns; the frame
+            is in `lane.last` then. None from it: the session is opened later. Without it, the receive time.
     """
 
     def __init__(
@@ -56,6 +84,8 @@ class Lanes:
         streams: Iterable[Stream],
         producer: Producer,
         on_control: Callable[[dict[str, Any]], None],
+        on_shutdown: Callable[[], None] = lambda: None,
+        begins: Callable[[Lane, int], int | None] | None = None,
     ) -> None:
         self.connection = connection
         self.counter = 0
@@ -65,10 +95,24 @@ class Lanes:
         self._append = producer.append
         self._producer = producer
         self._on_control = on_control
+        self._on_shutdown = on_shutdown
+        self._begins = begins or (lambda lane, receive_ns: receive_ns)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Lane]:
         yield from self.by_name.values()
         yield self.unknown
+
+    def add(self, stream: Stream) -> Lane:
+        """The lane of a stream, made where there is none."""
+        name = stream.exchange_name.encode()
+        lane = self.by_name.get(name)
+        if lane is None:
+            lane = self.by_name[name] = Lane(stream, self.connection)
+        return lane
+
+    def of(self, stream: Stream) -> Lane | None:
+        """The lane of a stream; None where the connection has none."""
+        return self.by_name.get(stream.exchange_name.encode())
 
     def message(self, receive_ns: int, message: bytes) -> None:
         """Takes one message; called for each, so short."""
@@ -85,19 +129,27 @@ class Lanes:
             self._keep(lane, receive_ns, message[end + 9 : -1])
 
     def _keep(self, lane: Lane, receive_ns: int, payload: bytes) -> None:
-        if not lane.opened:
-            self.open(lane, receive_ns)
+        lane.last = payload
+        if lane.waits:
+            self._begin(lane, receive_ns)
         if lane.dropped and self._producer.has_room():
             self.settle(lane)  # before the frame: a reader knows then why ids are missing
+        lane.heard_ns = receive_ns
+        lane.frames += 1
         self.counter += 1
         counter = b"%d" % self.counter
         kept = self._append(
             b"%b%019d\r\n$1\r\nn\r\n$%d\r\n%b\r\n$1\r\nd\r\n$%d\r\n%b\r\n"
             % (lane.head, receive_ns, len(counter), counter, len(payload), payload)
         )
-        lane.frames += 1
         if not kept:
             self._drop(lane, receive_ns)
+
+    def _begin(self, lane: Lane, receive_ns: int) -> None:
+        at_ns = self._begins(lane, receive_ns)
+        lane.waits = False
+        if at_ns is not None:
+            self.open(lane, at_ns)
 
     def _drop(self, lane: Lane, receive_ns: int) -> None:
         self.dropped += 1
@@ -121,26 +173,41 @@ class Lanes:
                 # A combined frame with blanks, or its keys turned round: the payload is still cut out verbatim.
                 self._keep(lane, receive_ns, bytes(msgspec.json.decode(message, type=_Combined).data))
                 return
+            if _SHUTDOWN in (found.get("e"), str(found.get("stream")).removeprefix("!")):
+                self._on_shutdown()
         self._keep(self.unknown, receive_ns, message)
 
     def _lane_of(self, name: object) -> Lane | None:
         return self.by_name.get(name.encode()) if isinstance(name, str) else None
 
-    # What the collector says about the lanes.
+    # What the subscriber says about the lanes.
 
     def open(self, lane: Lane, at_ns: int) -> None:
         """The stream is covered from here on."""
-        lane.opened = True
-        if lane is not self.unknown:
-            self._say(lane, at_ns, session.Opened(at_ns))
+        lane.waits = False
+        lane.is_open = True
+        lane.session += 1
+        lane.opened_ns = at_ns
+        self._say(lane, at_ns, session.Opened(at_ns, lane.session))
 
-    def close(self, at_ns: int, cause: session.Cause, reason: str) -> None:
-        """The connection is gone: every stream that was covered is so no more."""
-        for lane in self:
-            self.settle(lane)
-            if lane.opened and lane is not self.unknown:
-                self._say(lane, at_ns, session.Closed(at_ns, cause, reason))
-            lane.opened = False
+    def close(self, lane: Lane, at_ns: int, cause: session.Cause, reason: str, *, waits: bool = False) -> None:
+        """The stream is covered no more; `waits`: but it will be when a frame comes."""
+        self.settle(lane)
+        lane.waits = waits
+        if lane.is_open:
+            lane.is_open = False
+            lane.closed_ns = at_ns = max(at_ns, lane.opened_ns)
+            self._say(lane, at_ns, session.Closed(at_ns, cause, reason, lane.session))
+
+    def excuse(self, lane: Lane, at_ns: int, cause: session.Cause, reason: str) -> None:
+        """Says why a stream that was never covered is not: a session that covers nothing."""
+        lane.waits = False
+        self._say(lane, at_ns, session.Opened(at_ns, 0))
+        self._say(lane, at_ns, session.Closed(at_ns, cause, reason, 0))
+
+    def mark(self, lane: Lane, mark: session.Marked) -> None:
+        """Says something about a stream that is recorded."""
+        self._say(lane, mark.at, mark)
 
     def settle(self, lane: Lane) -> None:
         """Says how many frames were dropped, when there were any."""

@@ -1,68 +1,59 @@
-"""Which exchange streams go over which connection: pure, from the settings alone.
+"""Which exchange streams go over which connection: pure.
 
 One connection serves one route: a stream asked for on the wrong one is acknowledged and stays silent
 (reference/binance-protocol.md section 1.2).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-import msgspec
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from common.channels import CHANNELS
 from common.settings import Settings
 from common.streams import Stream
 
-NAMES_PER_MESSAGE = 100
-MESSAGE_BYTES = 4000
-"""A SUBSCRIBE text above about 4,096 bytes is neither answered nor executed (reference section 1.4)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One connection.
+class Route(NamedTuple):
+    """Where streams are served.
 
     Attributes:
         market: `um` or `spot`.
-        route: `public` or `market` on USD-M, empty on spot.
-        url: Where to connect; combined frames, no stream named yet.
-        streams: What to subscribe to.
+        name: `public` or `market` on USD-M, empty on spot.
     """
 
     market: str
-    route: str
-    url: str
-    streams: tuple[Stream, ...]
+    name: str
 
-    @property
-    def name(self) -> str:
-        """For logs: `um/public (400 streams)`."""
-        return f"{self.market}{'/' * bool(self.route)}{self.route} ({len(self.streams)} streams)"
+    def url(self, settings: Settings) -> str:
+        """Where to connect: combined frames, no stream named yet."""
+        base = {"um": settings.um_ws_url, "spot": settings.spot_ws_url}[self.market]
+        return "/".join(filter(None, (base.rstrip("/"), self.name, "stream")))
+
+    def __str__(self) -> str:
+        return f"{self.market}{'/' * bool(self.name)}{self.name}"
 
 
-def recorded(settings: Settings) -> list[Stream]:
-    """Every stream that the settings ask for. A channel that a market does not have is left out there."""
+def route_of(stream: Stream) -> Route:
+    """Where a stream is served."""
+    return Route(stream.market, CHANNELS[stream.channel].routes[stream.market])
+
+
+def recorded(channels: Iterable[str], symbols: Mapping[str, Iterable[str]]) -> list[Stream]:
+    """Every stream to record: market to its symbols. A channel that a market does not have is left out there."""
     return [
         Stream(market, channel, symbol)
-        for market in settings.markets
-        for channel in settings.channels
+        for market, listed in symbols.items()
+        for channel in channels
         if market in CHANNELS[channel].routes
-        for symbol in settings.symbols
+        for symbol in listed
     ]
 
 
-def plans(settings: Settings) -> list[Plan]:
-    """The connections for all streams: one route each, at most `ingest.streams_per_connection` streams each."""
-    by_route: dict[tuple[str, str], list[Stream]] = {}
-    for stream in recorded(settings):
-        route = CHANNELS[stream.channel].routes[stream.market]
-        by_route.setdefault((stream.market, route), []).append(stream)
-    bases = {"um": settings.um_ws_url, "spot": settings.spot_ws_url}
-    return [
-        Plan(market, route, "/".join(filter(None, (bases[market].rstrip("/"), route, "stream"))), part)
-        for (market, route), streams in by_route.items()
-        for part in _even_parts(streams, settings.ingest.streams_per_connection)
-    ]
+def seats(streams: Iterable[Stream], most: int) -> list[tuple[Route, tuple[Stream, ...]]]:
+    """The connections for all streams: one route each, at most `most` streams each."""
+    by_route: dict[Route, list[Stream]] = {}
+    for stream in streams:
+        by_route.setdefault(route_of(stream), []).append(stream)
+    return [(route, part) for route, each in by_route.items() for part in _even_parts(each, most)]
 
 
 def _even_parts(streams: Sequence[Stream], most: int) -> Iterator[tuple[Stream, ...]]:
@@ -70,23 +61,3 @@ def _even_parts(streams: Sequence[Stream], most: int) -> Iterator[tuple[Stream, 
     count = -(-len(streams) // most)
     for start in range(count):
         yield tuple(streams[start::count])
-
-
-def subscriptions(streams: Sequence[Stream]) -> list[tuple[bytes, list[Stream]]]:
-    """The control messages that subscribe to the streams, each with its part of them; `id` counts from 1."""
-    messages: list[tuple[bytes, list[Stream]]] = []
-    part: list[Stream] = []
-    for stream in streams:
-        number = len(messages) + 1
-        if len(part) == NAMES_PER_MESSAGE or len(_subscribe([*part, stream], number)) > MESSAGE_BYTES:
-            messages.append((_subscribe(part, number), part))
-            part = []
-        part.append(stream)
-    if part:
-        messages.append((_subscribe(part, len(messages) + 1), part))
-    return messages
-
-
-def _subscribe(streams: Sequence[Stream], number: int) -> bytes:
-    names = [stream.exchange_name for stream in streams]
-    return msgspec.json.encode({"method": "SUBSCRIBE", "params": names, "id": number})

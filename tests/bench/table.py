@@ -74,7 +74,7 @@ def of_runs(runs: list[Run]) -> list[Row]:
             rows.append(Row(f"{label}: send to Redis, p50", "ms", p50, naive_p50))
             rows.append(_below(f"{label}: send to Redis, p99", "ms", p99, 7.0, naive_p99))
             over, naive_over = both(lambda run: 100 * (run.redis_bytes / run.payload_bytes - 1))
-            rows.append(_below("Redis memory over payload, pending included", "%", over, 25.0, naive_over))
+            rows.append(_below("Redis memory over payload", "%", over, 25.0, naive_over))
         for name, most in (("ingest", 64), ("archiver", 400), ("redis", None)):
             rss, naive_rss = both(partial(_peak, name, "rss"))
             pss, naive_pss = both(partial(_peak, name, "pss"))

@@ -56,7 +56,7 @@ class Project:
         self.sim_port, self.redis_port = free_port(), free_port()
         folders = [f"{folder / name}:/{name}" for name in ("data", "state", "reports")]
         services: dict[str, dict[str, list[str]]] = {
-            name: {"volumes": folders} for name in ("init", "ingest", "archiver")
+            name: {"volumes": folders} for name in ("init", "ingest", "archiver", "gate")
         }
         services["redis"] = {"ports": [f"127.0.0.1:{self.redis_port}:6379"]}
         if recordings is not None:

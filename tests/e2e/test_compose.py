@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.project import MARKS, UID, Project, inspect, running
 from tests.sims.accounting import account, verify_holds
 
-SERVICES = ("ingest", "archiver", "redis")
+SERVICES = ("ingest", "archiver", "gate", "redis")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 CHANNELS = ("depth20", "aggTrade", "markPrice", "bookTicker")
 MINUTE_WITHIN_S = 180.0
@@ -60,7 +60,7 @@ def test_memory_stays_under_the_caps(project: Project) -> None:
     ids = [container for service in (*SERVICES, "exchange") for container in project.containers(service)]
     said = subprocess.check_output(["docker", "stats", "--no-stream", "--format", "{{json .}}", *ids], text=True)
     stats = [json.loads(line) for line in said.splitlines()]
-    assert len(stats) == len(ids) == 4
+    assert len(stats) == len(ids) == 5
     for container, one in zip(ids, stats, strict=True):
         assert inspect(container)["HostConfig"]["Memory"] > 0
         assert 0 < float(one["MemPerc"].rstrip("%")) < 90, one
@@ -120,7 +120,7 @@ def test_down_and_up_goes_on(project: Project) -> None:
     """After `down` and `up` of the house, with new containers, it records on; the exchange sends all the while."""
     before = {container for service in SERVICES for container in project.containers(service)}
     project.run("down", "init", *SERVICES)
-    assert [project.containers(service) for service in SERVICES] == [[], [], []]
+    assert [project.containers(service) for service in SERVICES] == [[]] * len(SERVICES)
     project.run("up", "-d")
     assert not before & {container for service in SERVICES for container in project.containers(service)}
     project.record_on()

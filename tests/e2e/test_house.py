@@ -31,6 +31,7 @@ def house(folder: Path, **environ: object) -> Iterator[Exchange]:
         "CHANNELS": "depth20",
         "INGEST__METRICS_PORT": 0,
         "ARCHIVER__METRICS_PORT": 0,
+        "GATE__METRICS_PORT": 0,
         "ARCHIVER__GRACE_S": 1.5,
         "ARCHIVER__STAGE_BYTES": 100_000,
         **environ,
@@ -54,7 +55,7 @@ def house(folder: Path, **environ: object) -> Iterator[Exchange]:
         yield Exchange.attached(json.loads(found[1])["http"])
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them at once
         assert process.wait(40) == 0, said.read_text()[-3000:]
-        assert re.findall(r"(\w+) has ended", said.read_text()) == ["ingest", "archiver", "exchange", "redis"]
+        assert re.findall(r"(\w+) has ended", said.read_text()) == ["ingest", "gate", "archiver", "exchange", "redis"]
         assert "Traceback" not in said.read_text()
     finally:
         if process.poll() is None:

@@ -20,7 +20,7 @@ from common.files import leftovers
 from common.frame import Frame
 from common.paths import Minute, parquet_day, parquet_minute, raw_day, raw_minute
 from common.streams import unknown
-from tests.archive import BOOK, DAY_START_NS, archive, book_frames, everything, minute, stage
+from tests.archive import BOOK, DAY_START_NS, archive, archived, book_frames, everything, minute, stage
 
 ROOT = Path(__file__).parents[2]
 DAY = minute(0).day
@@ -93,7 +93,20 @@ def test_a_late_minute_is_united_with_the_bundle(data: Path) -> None:
     frames = day_frames()
     frames.insert(11, late[-1])
     check_whole(data, frames + new)
-    assert (done.added, done.late, done.doubled) == (2, 1, 10)
+    assert (done.added, done.late, done.doubled) == (2, 1, 0)  # the copies were dropped when the minute was written
+
+
+def test_what_a_bundle_holds_is_not_written_again(data: Path) -> None:
+    """Frames of a bundled day that are read again, or their copies, make no minute file; what is new does, alone."""
+    frames = book_frames(minute(1), count=10)
+    archive(data, (minute(1), frames))
+    bundle_day(data, BOOK, DAY)
+    archive(data, (minute(1), [*frames[2:5], *book_frames(minute(1), count=10, connection="b-1", late_ns=9)]))
+    assert not (data / raw_minute(minute(1))).exists()
+    new = frames[0]._replace(counter=999_999, payload=frames[0].payload.replace(b'"u":', b'"u":9'))
+    archive(data, (minute(1), [*frames, new]))
+    assert archived(data, minute(1)) == [new]
+    assert bundle_day(data, BOOK, DAY).rows == 11
 
 
 def test_a_late_copy_that_came_first_wins(data: Path) -> None:

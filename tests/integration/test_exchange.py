@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -17,9 +17,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 import trustme
-from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.exceptions import InvalidMessage, InvalidStatus
+from websockets.sync.client import ClientConnection
 
+from tests.exchange_socket import ask, close_code, following, is_silent, opened, reply, touch
 from tests.sims.exchange.client import Exchange, ExchangeError
 from tests.sims.exchange.sent import ALTERED, INJECTED, REORDERED, REPEATED, SKIPPED
 
@@ -35,54 +36,6 @@ def exchange() -> Iterator[Exchange]:
     ) as it:
         yield it
         assert "Traceback" not in it.log()
-
-
-def _open(url: str, **options: Any) -> ClientConnection:
-    opened: ClientConnection = connect(url, compression=None, max_queue=None, max_size=None, close_timeout=2, **options)
-    return opened
-
-
-def _touch(url: str) -> None:
-    """Connects and leaves."""
-    with _open(url):
-        pass
-
-
-def _ask(socket_: ClientConnection, method: str, params: list[Any] | None = None, request_id: Any = 1) -> Any:
-    """Sends a control message and returns the next reply, past all data frames."""
-    message = {"method": method, "id": request_id} | ({"params": params} if params is not None else {})
-    socket_.send(json.dumps(message))
-    return _reply(socket_)
-
-
-def _reply(socket_: ClientConnection) -> Any:
-    return _next(socket_, lambda frame: not ({"stream", "e", "lastUpdateId"} & frame.keys()))
-
-
-def _next(socket_: ClientConnection, wanted: Callable[[Any], bool] = lambda _: True, timeout_s: float = 5.0) -> Any:
-    """The next frame that is wanted."""
-    ends = time.monotonic() + timeout_s
-    while True:
-        frame = json.loads(socket_.recv(timeout=ends - time.monotonic()))
-        if wanted(frame):
-            return frame
-
-
-def _is_silent(socket_: ClientConnection, seconds: float = 0.25) -> bool:
-    try:
-        socket_.recv(timeout=seconds)
-    except TimeoutError:
-        return True
-    return False
-
-
-def _close_code(socket_: ClientConnection) -> int:
-    """Reads on to the end; 1006 where there was no close frame."""
-    try:
-        while True:
-            socket_.recv(timeout=5)
-    except ConnectionClosed as closed:
-        return closed.rcvd.code if closed.rcvd else 1006
 
 
 # -- routes and subscriptions ------------------------------------------------------------------------------------------
@@ -104,43 +57,43 @@ def _close_code(socket_: ClientConnection) -> int:
 )
 def test_a_stream_flows_only_on_its_route(exchange: Exchange, route: str, name: str, flows: bool) -> None:
     """Every possible name is acknowledged and listed; only what the route serves delivers."""
-    with _open(exchange.um_ws + route + "/stream") as ws:
-        assert _ask(ws, "SUBSCRIBE", [name]) == {"result": None, "id": 1}
-        assert _ask(ws, "LIST_SUBSCRIPTIONS", request_id=2) == {"result": [name], "id": 2}
+    with opened(exchange.um_ws + route + "/stream") as ws:
+        assert ask(ws, "SUBSCRIBE", [name]) == {"result": None, "id": 1}
+        assert ask(ws, "LIST_SUBSCRIPTIONS", request_id=2) == {"result": [name], "id": 2}
         if flows:
-            frame = _next(ws)
+            frame = following(ws)
             assert frame["stream"] == name
             assert frame["data"]["s"] == name.partition("@")[0].upper()
         else:
-            assert _is_silent(ws)
+            assert is_silent(ws)
 
 
 def test_streams_in_the_url_and_raw_frames(exchange: Exchange) -> None:
     """`/ws/a/b` gives bare payloads, `?streams=a/b` wrapped ones, without a control message."""
-    with _open(f"{exchange.um_ws}/public/ws/{DEPTH}/ethusdt@bookTicker") as ws:
-        assert {_next(ws)["e"] for _ in range(40)} == {"depthUpdate", "bookTicker"}
-    with _open(f"{exchange.spot_ws}/stream?streams=btcusdt@aggTrade/{DEPTH}") as ws:
-        assert "lastUpdateId" in _next(ws, lambda frame: frame["stream"] == DEPTH)["data"]
-        assert _next(ws, lambda frame: frame["stream"] == "btcusdt@aggTrade")["data"]["M"] is True
+    with opened(f"{exchange.um_ws}/public/ws/{DEPTH}/ethusdt@bookTicker") as ws:
+        assert {following(ws)["e"] for _ in range(40)} == {"depthUpdate", "bookTicker"}
+    with opened(f"{exchange.spot_ws}/stream?streams=btcusdt@aggTrade/{DEPTH}") as ws:
+        assert "lastUpdateId" in following(ws, lambda frame: frame["stream"] == DEPTH)["data"]
+        assert following(ws, lambda frame: frame["stream"] == "btcusdt@aggTrade")["data"]["M"] is True
 
 
 def test_the_combined_property_can_be_read_and_changed(exchange: Exchange) -> None:
     """On `/ws` frames are bare until `combined` is set."""
-    with _open(f"{exchange.um_ws}/public/ws/{DEPTH}") as ws:
-        assert _ask(ws, "GET_PROPERTY", ["combined"], 2) == {"result": False, "id": 2}
-        assert _ask(ws, "SET_PROPERTY", ["combined", True], 3) == {"result": None, "id": 3}
-        assert _next(ws)["stream"] == DEPTH
-        assert _ask(ws, "GET_PROPERTY", ["combined"], 4) == {"result": True, "id": 4}
+    with opened(f"{exchange.um_ws}/public/ws/{DEPTH}") as ws:
+        assert ask(ws, "GET_PROPERTY", ["combined"], 2) == {"result": False, "id": 2}
+        assert ask(ws, "SET_PROPERTY", ["combined", True], 3) == {"result": None, "id": 3}
+        assert following(ws)["stream"] == DEPTH
+        assert ask(ws, "GET_PROPERTY", ["combined"], 4) == {"result": True, "id": 4}
 
 
 def test_unsubscribed_streams_stop_and_go_on_unseen(exchange: Exchange) -> None:
     """After UNSUBSCRIBE nothing comes, while the exchange's record grows with frames that nobody got."""
     name = "ethusdt@depth5@100ms"
-    with _open(exchange.um_ws + "/public/stream") as ws:
-        _ask(ws, "SUBSCRIBE", [name])
-        _next(ws)
-        assert _ask(ws, "UNSUBSCRIBE", [name], 2) == {"result": None, "id": 2}
-        assert _is_silent(ws)
+    with opened(exchange.um_ws + "/public/stream") as ws:
+        ask(ws, "SUBSCRIBE", [name])
+        following(ws)
+        assert ask(ws, "UNSUBSCRIBE", [name], 2) == {"result": None, "id": 2}
+        assert is_silent(ws)
         last = exchange.sent("um", name)[-1]
         assert last.deliveries == 0
         assert exchange.sent("um", name)[0].deliveries == 1
@@ -148,18 +101,18 @@ def test_unsubscribed_streams_stop_and_go_on_unseen(exchange: Exchange) -> None:
 
 def test_all_market_streams_are_arrays_of_both_kinds_of_futures(exchange: Exchange) -> None:
     """`!markPrice@arr@1s` carries a list with USD-M and COIN-M rows."""
-    with _open(exchange.um_ws + "/market/stream?streams=!markPrice@arr@1s") as ws:
-        rows = _next(ws)["data"]
+    with opened(exchange.um_ws + "/market/stream?streams=!markPrice@arr@1s") as ws:
+        rows = following(ws)["data"]
         assert {row["st"] for row in rows} == {1, 2}
         assert len(rows) == 4
 
 
 def test_an_acknowledgement_can_come_behind_the_first_data() -> None:
     """With late acknowledgements a client gets frames of a stream before the reply to its SUBSCRIBE."""
-    with Exchange.started("--acks", "late", "--rate", "20") as late, _open(late.um_ws + "/public/stream") as ws:
+    with Exchange.started("--acks", "late", "--rate", "20") as late, opened(late.um_ws + "/public/stream") as ws:
         ws.send(json.dumps({"method": "SUBSCRIBE", "params": [DEPTH], "id": 9}))
-        assert _next(ws)["stream"] == DEPTH
-        assert _reply(ws) == {"result": None, "id": 9}
+        assert following(ws)["stream"] == DEPTH
+        assert reply(ws) == {"result": None, "id": 9}
 
 
 # -- errors and limits -------------------------------------------------------------------------------------------------
@@ -167,47 +120,47 @@ def test_an_acknowledgement_can_come_behind_the_first_data() -> None:
 
 def test_errors_are_nested_or_flat(exchange: Exchange) -> None:
     """The same mistake is answered in the shape that the test asked for."""
-    with _open(exchange.spot_ws + "/ws") as ws:
+    with opened(exchange.spot_ws + "/ws") as ws:
         error = {"code": 0, "msg": "Unknown property"}
-        assert _ask(ws, "GET_PROPERTY", ["colour"], "a1") == {"error": error, "id": "a1"}
+        assert ask(ws, "GET_PROPERTY", ["colour"], "a1") == {"error": error, "id": "a1"}
         exchange.fault("errors", flat=True)
-        assert _ask(ws, "GET_PROPERTY", ["colour"], "a1") == error | {"id": "a1"}
+        assert ask(ws, "GET_PROPERTY", ["colour"], "a1") == error | {"id": "a1"}
         exchange.fault("errors", flat=False)
 
 
 def test_an_impossible_name_ends_the_connection(exchange: Exchange) -> None:
     """The error comes, then the connection is closed, whether asked by message or by URL."""
-    with _open(exchange.um_ws + "/public/stream") as ws:
-        reply = _ask(ws, "SUBSCRIBE", ["@@@x###"])
+    with opened(exchange.um_ws + "/public/stream") as ws:
+        reply = ask(ws, "SUBSCRIBE", ["@@@x###"])
         assert reply["error"] == {"code": 2, "msg": "Invalid request: invalid stream"}
-        assert _close_code(ws) == 1008
-    with _open(exchange.um_ws + "/public/ws/nonsense") as ws:
-        assert _next(ws)["error"]["code"] == 2
-        assert _close_code(ws) == 1008
+        assert close_code(ws) == 1008
+    with opened(exchange.um_ws + "/public/ws/nonsense") as ws:
+        assert following(ws)["error"]["code"] == 2
+        assert close_code(ws) == 1008
 
 
 def test_a_long_message_is_ignored(exchange: Exchange) -> None:
     """A SUBSCRIBE above 4,096 bytes is neither answered nor carried out."""
-    with _open(exchange.um_ws + "/market/stream") as ws:
+    with opened(exchange.um_ws + "/market/stream") as ws:
         names = [f"symbol{number:03d}usdt@aggTrade" for number in range(200)]
         ws.send(json.dumps({"method": "SUBSCRIBE", "params": names, "id": 1}))
-        assert _is_silent(ws)
-        assert _ask(ws, "LIST_SUBSCRIPTIONS", request_id=2) == {"result": [], "id": 2}
+        assert is_silent(ws)
+        assert ask(ws, "LIST_SUBSCRIPTIONS", request_id=2) == {"result": [], "id": 2}
 
 
 def test_more_than_1024_streams_are_refused(exchange: Exchange) -> None:
     """1,024 streams are taken, the next one is an error, and those before stay."""
     names = [f"s{number}@depth" for number in range(1_025)]
-    with _open(exchange.um_ws + "/public/ws/" + "/".join(names[:1_024])) as ws:
-        assert _ask(ws, "SUBSCRIBE", names[1_024:]) == {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 1}
-        assert len(_ask(ws, "LIST_SUBSCRIPTIONS", request_id=2)["result"]) == 1_024
+    with opened(exchange.um_ws + "/public/ws/" + "/".join(names[:1_024])) as ws:
+        assert ask(ws, "SUBSCRIBE", names[1_024:]) == {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 1}
+        assert len(ask(ws, "LIST_SUBSCRIPTIONS", request_id=2)["result"]) == 1_024
 
 
 @pytest.mark.parametrize(("market", "allowed"), [("um", 10), ("spot", 5)])
 def test_too_many_messages_end_the_connection_and_ban_the_ip(exchange: Exchange, market: str, allowed: int) -> None:
     """Pings, pongs and messages count together; one too many in a second closes with 1008, and the IP is refused."""
     url = (exchange.um_ws if market == "um" else exchange.spot_ws) + "/ws"
-    with _open(url) as ws:
+    with opened(url) as ws:
         for number in range(allowed + 1):
             if number % 3 == 0:
                 ws.ping()
@@ -215,19 +168,19 @@ def test_too_many_messages_end_the_connection_and_ban_the_ip(exchange: Exchange,
                 ws.pong()
             else:
                 ws.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
-        assert _close_code(ws) == 1008
+        assert close_code(ws) == 1008
         assert ws.close_reason == "Too many requests"
     with pytest.raises(InvalidStatus) as refused:
-        _touch(url)
+        touch(url)
     assert refused.value.response.status_code == 429
     time.sleep(0.35)
-    _touch(url)
+    touch(url)
 
 
 def test_unknown_paths_are_not_found(exchange: Exchange) -> None:
     """A path that the exchange does not have is answered 404."""
     with pytest.raises(InvalidStatus) as refused:
-        _touch(exchange.spot_ws + "/public/stream")
+        touch(exchange.spot_ws + "/public/stream")
     assert refused.value.response.status_code == 404
 
 
@@ -256,13 +209,13 @@ def _received(raw: socket.socket) -> bytes:
 
 def test_who_does_not_answer_pings_is_cut() -> None:
     """The server pings with its time as text, and closes when no pong comes; who answers stays."""
-    with Exchange.started("--ping-s", "0.1", "--pong-s", "0.4") as strict, _open(strict.um_ws + "/ws") as answering:
+    with Exchange.started("--ping-s", "0.1", "--pong-s", "0.4") as strict, opened(strict.um_ws + "/ws") as answering:
         with _shake_hands(strict.um_ws, "/ws") as raw:
             content = _received(raw)
         assert content[:2] == b"\x89\x0d"
         assert content[2:15].isdigit()
         assert content.endswith(b"\x88\x0e" + struct.pack(">H", 1008) + b"Pong timeout")
-        assert _ask(answering, "LIST_SUBSCRIPTIONS")["result"] == []
+        assert ask(answering, "LIST_SUBSCRIPTIONS")["result"] == []
 
 
 def test_a_pong_with_other_content_may_not_count() -> None:
@@ -275,8 +228,8 @@ def test_a_pong_with_other_content_may_not_count() -> None:
 
 def test_an_old_connection_is_cut() -> None:
     """At its greatest age a connection is closed with 1001."""
-    with Exchange.started("--max-age-s", "0.2") as short, _open(short.spot_ws + "/ws") as ws:
-        assert _close_code(ws) == 1001
+    with Exchange.started("--max-age-s", "0.2") as short, opened(short.spot_ws + "/ws") as ws:
+        assert close_code(ws) == 1001
 
 
 def test_a_slow_reader_is_cut() -> None:
@@ -297,11 +250,11 @@ def test_a_slow_reader_is_cut() -> None:
 @pytest.mark.parametrize(("how", "code"), [("fin", 1006), ("rst", 1006), ("close", 1001)])
 def test_connections_are_cut(exchange: Exchange, how: str, code: int) -> None:
     """A cut ends exactly the connections that it names, in the way that it names."""
-    with _open(exchange.um_ws + "/public/stream") as ws, _open(exchange.um_ws + "/market/stream") as other:
-        _ask(ws, "SUBSCRIBE", [DEPTH])
+    with opened(exchange.um_ws + "/public/stream") as ws, opened(exchange.um_ws + "/market/stream") as other:
+        ask(ws, "SUBSCRIBE", [DEPTH])
         assert len(exchange.fault("cut", how=how, market="um", route="public")["connections"]) == 1
-        assert _close_code(ws) == code
-        assert _ask(other, "LIST_SUBSCRIPTIONS")["result"] == []
+        assert close_code(ws) == code
+        assert ask(other, "LIST_SUBSCRIPTIONS")["result"] == []
 
 
 def test_a_half_open_connection_is_dead_without_a_sign(exchange: Exchange) -> None:
@@ -331,7 +284,7 @@ def test_handshakes_are_refused(exchange: Exchange, status: int, kind: str, part
     exchange.fault("handshake", status=status, n=2, retry_after=7)
     for _ in range(2):
         with pytest.raises(InvalidStatus) as refused:
-            _touch(exchange.um_ws + "/public/stream")
+            touch(exchange.um_ws + "/public/stream")
         response = refused.value.response
         assert (response.status_code, response.headers["Content-Type"], response.headers["Retry-After"]) == (
             status,
@@ -339,7 +292,7 @@ def test_handshakes_are_refused(exchange: Exchange, status: int, kind: str, part
             "7",
         )
         assert part in (response.body or b"").decode()
-    _touch(exchange.um_ws + "/public/stream")
+    touch(exchange.um_ws + "/public/stream")
 
 
 def test_a_handshake_answer_may_claim_a_body_that_never_comes(exchange: Exchange) -> None:
@@ -356,15 +309,15 @@ def test_connections_are_refused(exchange: Exchange) -> None:
     """`refuse` resets the next handshakes; with `seconds` nobody listens for so long."""
     exchange.fault("handshake", refuse=True)
     with pytest.raises((ConnectionResetError, InvalidMessage)):
-        _touch(exchange.um_ws + "/ws")
+        touch(exchange.um_ws + "/ws")
     exchange.fault("handshake", refuse=True, seconds=0.3, market="um")
     with pytest.raises(ConnectionRefusedError):
-        _touch(exchange.um_ws + "/ws")
-    _touch(exchange.spot_ws + "/ws")
+        touch(exchange.um_ws + "/ws")
+    touch(exchange.spot_ws + "/ws")
     ends = time.monotonic() + 5
     while time.monotonic() < ends:
         try:
-            _touch(exchange.um_ws + "/ws")
+            touch(exchange.um_ws + "/ws")
             return
         except ConnectionRefusedError:
             time.sleep(0.05)
@@ -373,12 +326,12 @@ def test_connections_are_refused(exchange: Exchange) -> None:
 
 def test_a_stall_ends_in_a_burst(exchange: Exchange) -> None:
     """During a stall nothing comes, and then everything, in order."""
-    with _open(f"{exchange.um_ws}/public/stream?streams={DEPTH}") as ws:
-        before = _next(ws)["data"]["u"]
+    with opened(f"{exchange.um_ws}/public/stream?streams={DEPTH}") as ws:
+        before = following(ws)["data"]["u"]
         exchange.fault("stall", seconds=0.5)
-        while not _is_silent(ws, 0.2):
+        while not is_silent(ws, 0.2):
             pass
-        frames = [_next(ws) for _ in range(30)]
+        frames = [following(ws) for _ in range(30)]
         ids = [(frame["data"]["pu"], frame["data"]["u"]) for frame in frames]
         assert all(after[0] == previous[1] for previous, after in itertools.pairwise(ids))
         assert ids[0][0] >= before
@@ -387,20 +340,20 @@ def test_a_stall_ends_in_a_burst(exchange: Exchange) -> None:
 def test_a_silent_stream_lives_on_without_data(exchange: Exchange) -> None:
     """Silence stops the data of the named streams alone; the ids go on, so that the loss shows afterwards."""
     quiet = "ethusdt@depth20@100ms"
-    with _open(f"{exchange.um_ws}/public/stream?streams={DEPTH}/{quiet}") as ws:
-        last = _next(ws, lambda frame: frame["stream"] == quiet)["data"]["u"]
+    with opened(f"{exchange.um_ws}/public/stream?streams={DEPTH}/{quiet}") as ws:
+        last = following(ws, lambda frame: frame["stream"] == quiet)["data"]["u"]
         exchange.fault("silence", market="um", streams=[quiet])
-        assert _ask(ws, "LIST_SUBSCRIPTIONS")["result"] == [DEPTH, quiet]
+        assert ask(ws, "LIST_SUBSCRIPTIONS")["result"] == [DEPTH, quiet]
         last = max([last, *_ids_until_silent(ws, quiet)])
         exchange.fault("speak", market="um", streams=[quiet])
-        assert _next(ws, lambda frame: frame["stream"] == quiet)["data"]["pu"] > last
+        assert following(ws, lambda frame: frame["stream"] == quiet)["data"]["pu"] > last
 
 
 def _ids_until_silent(ws: ClientConnection, name: str) -> list[int]:
     """The ids of the frames that were still on their way, until 20 frames of other streams went by."""
     ids, others = [], 0
     while others < 20:
-        frame = _next(ws)
+        frame = following(ws)
         if frame["stream"] == name:
             ids.append(frame["data"]["u"])
             others = 0
@@ -411,7 +364,7 @@ def _ids_until_silent(ws: ClientConnection, name: str) -> list[int]:
 
 def test_injected_frames_come_as_they_are(exchange: Exchange) -> None:
     """Wrapped ones are recorded under their stream; raw ones are whatever bytes the test sends."""
-    with _open(exchange.um_ws + "/market/stream?streams=btcusdt@forceOrder") as ws:
+    with opened(exchange.um_ws + "/market/stream?streams=btcusdt@forceOrder") as ws:
         exchange.fault("inject", stream="btcusdt@forceOrder", payload='{"e":"forceOrder"')
         assert ws.recv(timeout=5) == '{"stream":"btcusdt@forceOrder","data":{"e":"forceOrder"}'
         record = exchange.sent("um", "btcusdt@forceOrder")[-1]
@@ -429,25 +382,30 @@ def test_injected_frames_come_as_they_are(exchange: Exchange) -> None:
 def test_single_frames_are_skipped_repeated_reordered_and_altered(exchange: Exchange) -> None:
     """Each fault befalls as many frames as asked, and the record tells which."""
     name = "ethusdt@depth10@100ms"
-    with _open(f"{exchange.um_ws}/public/stream?streams={name}") as ws:
+    with opened(f"{exchange.um_ws}/public/stream?streams={name}") as ws:
         for kind in ("skip", "repeat", "reorder"):
             exchange.fault(kind, market="um", stream=name, n=2)
         exchange.fault("alter", market="um", stream=name, how="unknown_key", n=1)
-        _next(ws, lambda frame: "zz" in frame["data"])
-        _next(ws)
+        following(ws, lambda frame: "zz" in frame["data"])
+        following(ws)
         flags = [record.flags for record in exchange.sent("um", name)]
     for flag, count in ((SKIPPED, 2), (REPEATED, 2), (REORDERED, 2), (ALTERED, 1)):
         assert flags.count(flag) == count
 
 
-def test_spot_says_that_it_shuts_down(exchange: Exchange) -> None:
-    """serverShutdown comes without a subscription, raw on `/ws` and wrapped on `/stream`, and never on um."""
-    with _open(exchange.spot_ws + "/ws") as raw, _open(exchange.spot_ws + "/stream") as wrapped:
-        assert len(exchange.fault("server_shutdown", cut_after_s=0.05)["connections"]) == 2
-        assert _next(raw)["e"] == "serverShutdown"
-        frame = _next(wrapped)
+@pytest.mark.parametrize("market", ["um", "spot"])
+def test_a_market_says_that_it_shuts_down(exchange: Exchange, market: str) -> None:
+    """serverShutdown comes without a subscription, raw on `/ws` and wrapped on `/stream`, to the market meant."""
+    url, other_url = (exchange.um_ws, exchange.spot_ws) if market == "um" else (exchange.spot_ws, exchange.um_ws)
+    with opened(url + "/ws") as raw, opened(url + "/stream") as wrapped, opened(other_url + "/ws") as other:
+        assert len(exchange.fault("server_shutdown", market=market, cut_after_s=0.05)["connections"]) == 2
+        assert following(raw)["e"] == "serverShutdown"
+        frame = following(wrapped)
         assert (frame["stream"], frame["data"]["e"]) == ("!serverShutdown", "serverShutdown")
-        assert _close_code(raw) == 1006
+        assert close_code(raw) == 1006
+        assert is_silent(other)
+        assert exchange.fault("server_shutdown")["connections"]
+        assert following(other)["e"] == "serverShutdown"
 
 
 def test_wrong_faults_are_refused_and_named(exchange: Exchange) -> None:
@@ -471,8 +429,8 @@ def test_what_was_delivered_is_in_the_record_byte_for_byte(exchange: Exchange) -
     """Every payload that a client got stands in the record, in order, and as often as it went out."""
     name = "btcusdt@depth5@100ms"
     with (
-        _open(f"{exchange.um_ws}/public/ws/{name}") as one,
-        _open(f"{exchange.um_ws}/public/stream?streams={name}") as two,
+        opened(f"{exchange.um_ws}/public/ws/{name}") as one,
+        opened(f"{exchange.um_ws}/public/stream?streams={name}") as two,
     ):
         bare = [str(one.recv(timeout=5)).encode() for _ in range(20)]
         wrapped = [str(two.recv(timeout=5)).encode() for _ in range(20)]
@@ -548,17 +506,17 @@ def test_it_speaks_tls(tmp_path: Path) -> None:
     files = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
     with Exchange.started(*files) as secure:
         assert secure.um_ws.startswith("wss://")
-        with _open(f"{secure.um_ws}/public/stream?streams={DEPTH}", ssl=trusting) as ws:
-            assert _next(ws)["stream"] == DEPTH
+        with opened(f"{secure.um_ws}/public/stream?streams={DEPTH}", ssl=trusting) as ws:
+            assert following(ws)["stream"] == DEPTH
             secure.fault("cut", how="rst")
-            assert _close_code(ws) == 1006
+            assert close_code(ws) == 1006
 
 
 def test_a_flood_waits_for_its_reader() -> None:
     """In a flood frames come without a pause and without a hole, also when the reader stops for a while."""
     with (
         Exchange.started("--flood") as flood,
-        _open(f"{flood.um_ws}/public/stream?streams={DEPTH}") as ws,
+        opened(f"{flood.um_ws}/public/stream?streams={DEPTH}") as ws,
     ):
         ids = []
         for number in range(3_000):
@@ -572,10 +530,10 @@ def test_a_flood_waits_for_its_reader() -> None:
 
 def test_it_ends_in_order_on_a_signal() -> None:
     """SIGTERM closes the connections with 1001, and the exit code is 0."""
-    with Exchange.started() as ending, _open(ending.um_ws + "/ws") as ws:
+    with Exchange.started() as ending, opened(ending.um_ws + "/ws") as ws:
         assert ending.process is not None
         ending.process.send_signal(signal.SIGTERM)
-        assert _close_code(ws) == 1001
+        assert close_code(ws) == 1001
         assert ending.stop() == 0
 
 
@@ -584,8 +542,8 @@ def test_its_clock_can_be_moved() -> None:
     with Exchange.started(env={"MASERVER_CLOCK_OFFSET_S": "86400"}) as moved:
         ahead_ms = json.loads(_get(moved.http + "/fapi/v1/time")[2])["serverTime"] - time.time() * 1_000
         assert 86_340_000 < ahead_ms < 86_460_000
-        with _open(f"{moved.um_ws}/public/ws/{DEPTH}") as ws:
-            assert _next(ws)["E"] - time.time() * 1_000 > 86_340_000
+        with opened(f"{moved.um_ws}/public/ws/{DEPTH}") as ws:
+            assert following(ws)["E"] - time.time() * 1_000 > 86_340_000
 
 
 def test_why_it_does_not_start_is_told(tmp_path: Path) -> None:
@@ -607,8 +565,8 @@ def test_a_recording_is_replayed_with_its_ids_at_the_present() -> None:
         pytest.skip("the shared recordings are not here")
     with Exchange.started("--replay", str(file), "--replay-window", "0:1.5") as replaying:
         assert replaying.state()["replay"]["state"] == "waiting"
-        with _open(f"{replaying.um_ws}/public/stream?streams={DEPTH}") as ws:
-            frames = [_next(ws)["data"] for _ in range(replaying.state()["replay"]["frames"])]
+        with opened(f"{replaying.um_ws}/public/stream?streams={DEPTH}") as ws:
+            frames = [following(ws)["data"] for _ in range(replaying.state()["replay"]["frames"])]
         replay = replaying.wait_for(lambda state: state["replay"]["state"] == "done")["replay"]
         records = replaying.sent("um", DEPTH)
     assert [frame["u"] for frame in frames][:2] == [5_123_107_856_210, 5_123_107_860_939]
@@ -628,11 +586,11 @@ def test_a_replay_can_wait_for_more_streams_and_be_begun_by_hand(tmp_path: Path)
     ]
     (tmp_path / "um_small.jsonl").write_text("\n".join(lines))
     with Exchange.started("--replay", str(tmp_path / "um_small.jsonl"), "--replay-wait", "2") as replaying:
-        with _open(replaying.um_ws + "/market/stream?streams=btcusdt@aggTrade") as ws:
-            assert _is_silent(ws)
+        with opened(replaying.um_ws + "/market/stream?streams=btcusdt@aggTrade") as ws:
+            assert is_silent(ws)
             state = replaying.state()["replay"]
             assert (state["state"], state["subscribed"], state["wait_streams"]) == ("waiting", 1, 2)
             replaying.start_replay()
-            assert [_next(ws)["data"]["a"] for _ in range(4)] == [0, 1, 2, 3]
+            assert [following(ws)["data"]["a"] for _ in range(4)] == [0, 1, 2, 3]
         replaying.wait_for(lambda state: state["replay"]["state"] == "done")
         assert [record.deliveries for record in replaying.sent("um", "btcusdt@trade")] == [0, 0, 0, 0]

@@ -1,6 +1,8 @@
 """Is each frame that the exchange sent in the archive, once, byte for byte; and if not, does the ledger say so?
 
-Reads the archive with the standard library alone: nothing of the code under test judges itself.
+And the other way about: has each row of the ledger its gap? Either a frame of the stream is missing in it, or for a
+moment of it no connection was being served with the stream, by the exchange's own word (`spans`). Reads the archive
+with the standard library alone: nothing of the code under test judges itself.
 """
 
 import base64
@@ -8,6 +10,7 @@ import json
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +20,14 @@ from common.clock import iso
 from common.ledger import Row
 from common.streams import Stream
 from tests.sims.exchange.client import Exchange
-from tests.sims.exchange.sent import Sent
+from tests.sims.exchange.sent import SKIPPED, Sent
+from tests.sims.exchange.spans import Span
 
 SLACK_NS = 60_000_000
 """The exchange's stamp of a frame and the collector's differ by the way between them."""
+
+MARKS = frozenset({"gate", "suspend", "halted"})
+"""Causes whose rows say something of recorded data where no frame is missing: marks, not gaps."""
 
 _LINE = re.compile(rb'\{"t":(\d+),"c":"([^"]+)","n":(\d+),"([db])":(.*)\}', re.DOTALL)
 
@@ -65,7 +72,17 @@ def streams(exchange: Exchange, markets: tuple[str, ...] = ("um", "spot")) -> di
 
 @dataclass
 class Account:
-    """What became of the frames that were sent."""
+    """What became of the frames that were sent.
+
+    Attributes:
+        sent, archived: Frames.
+        missing: Frames that were sent and are not archived, up to the end of what is judged.
+        doubled, alien: Frames that are archived too often, or were never sent.
+        rows: The ledger.
+        absent_ns: When frames were made that are not archived, also those after the end and those skipped on purpose.
+        spans: When connections were served with the stream.
+        at_ns: When the spans were asked for, by the exchange's clock: those that lasted, lasted until then.
+    """
 
     sent: int = 0
     archived: int = 0
@@ -73,6 +90,9 @@ class Account:
     doubled: dict[Stream, int] = field(default_factory=dict)
     alien: dict[Stream, int] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    absent_ns: dict[Stream, list[int]] = field(default_factory=dict)
+    spans: dict[Stream, list[Span]] = field(default_factory=dict)
+    at_ns: int = 0
 
     @property
     def figures(self) -> dict[str, int]:
@@ -104,14 +124,75 @@ class Account:
         return "\n".join(told)
 
     def holding(self) -> list[Row]:
-        """The rows that hold; the stop at the test's end, which leaves an open one in each stream, is none."""
+        """The gaps that hold; the stop at the test's end, which leaves an open one in each stream, is none."""
         return [
-            row for row in self.rows if row.healed_by is None and not (row.cause == "maintenance" and row.to is None)
+            row
+            for row in self.rows
+            if row.healed_by is None and not _is_mark(row) and not (row.cause == "maintenance" and row.to is None)
         ]
+
+    def marks(self) -> list[Row]:
+        """The rows that hold and are no gaps: what they cover was recorded, and is marked."""
+        return [row for row in self.rows if row.healed_by is None and _is_mark(row)]
+
+    def unjustified(self) -> list[Row]:
+        """Gaps that hold in the ledger although there was none.
+
+        A `rejected` row is none of them: its frames are archived as they came, it says that they cannot be read.
+        """
+        return [row for row in self.holding() if row.cause != "rejected" and not self._is_justified(row)]
+
+    def _is_justified(self, row: Row) -> bool:
+        spans = [(span.from_ns, span.to_ns or self.at_ns) for span in self.spans.get(row.stream, ())]
+        last_ns = max((to_ns for _, to_ns in spans), default=0)
+        absent_ns = self.absent_ns.get(row.stream, ())
+        if row.to_ns is None:
+            # It says that nothing comes any more. What lies behind the end of the last span proves that only where the
+            # row begins there: the test's own end would else justify every open row.
+            return (
+                row.from_ns >= last_ns - SLACK_NS
+                or any(_covers(row, at_ns) and at_ns < last_ns - SLACK_NS for at_ns in absent_ns)
+                or not _is_covered(spans, row.from_ns - SLACK_NS, last_ns)
+            )
+        return any(_covers(row, at_ns) for at_ns in absent_ns) or not _is_covered(
+            spans, row.from_ns - SLACK_NS, row.to_ns + SLACK_NS
+        )
+
+    def verdict(self, causes: set[str]) -> str:
+        """What is wrong, for a person; empty where all is well.
+
+        Args:
+            causes: The causes that a gap may have.
+        """
+        told = [f"{stream.key}: {count} frames doubled" for stream, count in self.doubled.items()]
+        told += [f"{stream.key}: {count} frames that were never sent" for stream, count in self.alien.items()]
+        if story := self.story():
+            told.append(story)
+        told += [f"{_told(row)}: no frame is missing, and it was served all the time" for row in self.unjustified()]
+        told += [f"{_told(row)}: not a cause for this" for row in self.holding() if row.cause not in causes]
+        return "\n".join(told)
 
     def causes(self) -> set[str]:
         """Why frames are missing."""
         return {row.cause for row in self.holding()}
+
+
+def _is_mark(row: Row) -> bool:
+    return row.cause in MARKS and row.frames_missing == 0
+
+
+def _told(row: Row) -> str:
+    return f"{row.stream.key} {row.from_} .. {row.to} {row.cause} ({row.frames_missing} missing)"
+
+
+def _is_covered(spans: Iterable[tuple[int, int]], from_ns: int, to_ns: int) -> bool:
+    """Whether the spans together leave no moment of the interval out."""
+    reached = from_ns
+    for start_ns, end_ns in sorted(spans):
+        if start_ns > reached:
+            break
+        reached = max(reached, end_ns)
+    return reached >= to_ns
 
 
 def _covers(row: Row, at_ns: int) -> bool:
@@ -126,9 +207,12 @@ def account(exchange: Exchange, data: Path, *, until_ns: int | None = None) -> A
         data: The archive.
         until_ns: Frames generated later do not count as missing; None takes the last archived frame of each stream.
     """
-    result = Account(rows=ledger.read(data))
+    result = Account(rows=ledger.read(data), at_ns=exchange.state()["now_ns"])
     for (market, name), stream in streams(exchange).items():
-        sent = [one for one in exchange.sent(market, name) if not one.flags & 1]
+        result.spans[stream] = exchange.spans(market, name)
+        everything = exchange.sent(market, name)
+        sent = [one for one in everything if not one.flags & SKIPPED]
+        absent = [one.sent_ns for one in everything if one.flags & SKIPPED]
         found = lines(data, stream)
         digests = Counter(exchange.digest(line.payload) for line in found)
         expected = Counter(one.digest for one in sent)
@@ -145,8 +229,11 @@ def account(exchange: Exchange, data: Path, *, until_ns: int | None = None) -> A
             result.sent += one.sent_ns <= end_ns
             if digests[one.digest] > 0:
                 digests[one.digest] -= 1
-            elif one.sent_ns <= end_ns:
-                missing.append(one)
+            else:
+                absent.append(one.sent_ns)
+                if one.sent_ns <= end_ns:
+                    missing.append(one)
+        result.absent_ns[stream] = absent
         if missing:
             result.missing[stream] = missing
     return result

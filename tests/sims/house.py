@@ -51,9 +51,12 @@ class House:
             "REDIS_URL": redis.url,
             "UM_WS_URL": exchange.um_ws,
             "SPOT_WS_URL": exchange.spot_ws,
+            "UM_REST_URL": exchange.http,
+            "SPOT_REST_URL": exchange.http,
             "DATA_DIR": self.data,
             "STATE_DIR": folder / "state",
             "INGEST__METRICS_PORT": 0,
+            "GATE__METRICS_PORT": 0,
             "INGEST__BACKOFF_FIRST_S": 0.1,
             "INGEST__BACKOFF_MAX_S": 1,
             "ARCHIVER__METRICS_PORT": 0,
@@ -67,7 +70,7 @@ class House:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, **env: object) -> None:
-        """Starts a service: `ingest`, `archiver`, or another instance of one: `archiver-2`."""
+        """Starts a service: `ingest`, `archiver`, `gate`, or another instance of one: `archiver-2`."""
         assert name not in self._processes
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
@@ -120,7 +123,7 @@ class House:
                 time.sleep(0.1)
 
     def settle(self) -> None:
-        """Stops collecting, and waits until an archiver has written and acknowledged everything."""
+        """Stops collecting, and waits until an archiver has written everything and moved its positions."""
         for name in list(self._processes):
             code = self.stop(name)
             assert code == 0, f"{name} ended with {code}\n{self.log(name)[-3000:]}"
@@ -134,8 +137,8 @@ class House:
             time.sleep(0.2)
         assert self.stop("archiver") == 0
 
-    def unacknowledged(self) -> dict[str, tuple[int, int]]:
-        """Streams with entries that are pending or not even read: (pending, lag)."""
+    def unacknowledged(self) -> dict[str, bytes]:
+        """Streams with entries that are not durable in files yet, and how far they are."""
         with self.redis.client() as client:
             return unacknowledged(client)
 
@@ -147,16 +150,18 @@ class House:
         self._processes.clear()
 
 
-def unacknowledged(client: "redis.Redis") -> dict[str, tuple[int, int]]:
-    """As `House.unacknowledged`, of any Redis."""
+def unacknowledged(client: "redis.Redis") -> dict[str, bytes]:
+    """As `House.unacknowledged`, of any Redis. It checks too that nothing pends, and that Redis knows the lag."""
     left = {}
     for name in client.smembers("md:streams"):
         for group in client.xinfo_groups(name):
             if group["name"] == GROUP.encode():
-                last = client.xinfo_stream(name)["last-generated-id"]
-                pending, lag = group["pending"], int(group["last-delivered-id"] != last)
-                if pending or lag:
-                    left[str(name, "utf-8") if isinstance(name, bytes) else name] = pending, lag
+                assert not group["pending"], f"{name!r} has pending entries"
+                position = group["last-delivered-id"]
+                if position != client.xinfo_stream(name)["last-generated-id"]:
+                    left[str(name, "utf-8") if isinstance(name, bytes) else name] = position
+                else:
+                    assert group["lag"] in (0, None), f"{name!r} is archived, and has a lag of {group['lag']}"
     return left
 
 

@@ -60,7 +60,7 @@ def test_a_full_disk_under_everything_goes_on_by_itself(tmp_path: Path, tell: Te
             nothing_lost(built, tell)
 
 
-def test_redis_log_disk_full_is_read_without_taking(tmp_path: Path, tell: Tell) -> None:
+def test_redis_log_disk_full_is_read_all_the_same(tmp_path: Path, tell: Tell) -> None:
     """Redis's log alone cannot be written: what Redis has is archived all the same, and nothing doubles afterwards."""
     with (
         small_disk(tmp_path / "disk", 24) as disk,

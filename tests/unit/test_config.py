@@ -154,7 +154,7 @@ def test_every_setting_is_documented(key: str) -> None:
     text = (ROOT / "docs/configuration.md").read_text()
     field = config.FIELDS[key]
     default = field.default_factory() if callable(field.default_factory) else field.default
-    shown = ", ".join(default) if isinstance(default, list) else default
+    shown = ", ".join(default) or "none" if isinstance(default, list) else default
     shown = f"{default:g}" if isinstance(default, float) else shown
     assert f"| `{key}` | `{config.variable(key)}` | `{shown}` |" in text
 

@@ -80,7 +80,7 @@ def test_the_first_frame_opens_the_session(hand: Hand) -> None:
     built = lanes(hand)
     built.message(NS, FRAME)
     built.message(NS + 5, FRAME)
-    built.close(NS + 9, "disconnect", "gone")
+    built.close(built.add(STREAM), NS + 9, "disconnect", "gone")
     assert events(hand) == [Opened(NS), Closed(NS + 9, "disconnect", "gone")]
 
 

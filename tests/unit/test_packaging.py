@@ -39,7 +39,7 @@ def test_compose_hands_on_every_setting() -> None:
 
 def test_the_health_checks_ask_the_default_ports() -> None:
     """A service's health check asks the port on which it serves."""
-    for name in ("ingest", "archiver"):
+    for name in ("ingest", "archiver", "gate"):
         port = compose()["services"][name]["healthcheck"]["test"][-1]
         assert int(port) == config.FIELDS[f"{name}.metrics_port"].default
 

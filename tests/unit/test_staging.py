@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from archiver.staging import LATE_BUCKET_S, Bucket, Stage, is_over
 from common.clock import MINUTE_NS, SECOND_NS
 from common.frame import from_line
 from common.paths import Minute
+from common.position import Place
 from common.reader import Entry
 from common.streams import Stream
 
@@ -85,16 +89,96 @@ def test_by_the_wall_clock_only_when_nothing_follows(
     assert found is over
 
 
-def test_a_bucket_holds_its_lines_and_its_ids(stage: Stage) -> None:
-    """What is staged reads back as it was, newlines and all; the ids are packed for the acknowledgement."""
+def test_a_bucket_holds_its_lines(stage: Stage) -> None:
+    """What is staged reads back as it was, newlines and all."""
     payloads = [b'{"E":1}', b'{"a"\n:1}', b"\xff\x00"]
     stage.add(STREAM, [entry(START_NS, payload, number) for number, payload in enumerate(payloads)], 0.0)
     (one,) = stage.largest(1.0)
     stage.take(one)
     assert [from_line(line).payload for line in one.path.read_bytes().splitlines()] == payloads
-    assert one.count == 3
-    assert bytes(one.ids).count(b"\r\n") == 6
     assert stage.largest(1.0) == []
+
+
+def numbered(*minutes_: int) -> list[Entry]:
+    """Entries `1-0`, `2-0`, ... that fall into these minutes."""
+    at = [START_NS + minute * MINUTE_NS for minute in minutes_]
+    return [(b"%d-0" % number, depth(ns, ns)[1]) for number, ns in enumerate(at, 1)]
+
+
+def taken(stage: Stage, minute: int) -> Bucket:
+    (found,) = [one for one in stage.largest(1.0) if one.minute.number == 29_900_000 + minute]
+    stage.take(found)
+    return found
+
+
+def test_durable_is_what_comes_before_the_oldest_that_is_not(stage: Stage) -> None:
+    """The place moves to just before the first entry of the oldest bucket that is not written, whatever its minute."""
+    stage.add(STREAM, numbered(0, 0, 1, 0, 1), 0.0)
+    first, second = taken(stage, 0), taken(stage, 1)
+    assert stage.became_durable(STREAM, [second]) is None
+    assert stage.became_durable(STREAM, [first]) == Place(b"5-0", 5)
+    stage.add(STREAM, [(b"6-0", numbered(1)[0][1]), (b"7-0", numbered(2)[0][1])], 0.0)
+    assert stage.became_durable(STREAM, [taken(stage, 1)]) == Place(b"6-0", 6)
+
+
+def test_a_part_that_is_being_written_holds_the_place(stage: Stage) -> None:
+    """A bucket that was taken holds the place until it is durable; what came for its minute since, afterwards."""
+    stage.add(STREAM, numbered(0, 0, 0), 0.0)
+    part = taken(stage, 0)
+    stage.add(STREAM, [(b"4-0", numbered(0)[0][1])], 0.0)
+    rest = taken(stage, 0)
+    assert stage.became_durable(STREAM, [rest]) is None
+    assert stage.became_durable(STREAM, [part]) == Place(b"4-0", 4)
+
+
+def test_an_event_holds_the_place_until_it_is_settled(stage: Stage) -> None:
+    """A session event that is not in the archive holds the place as a bucket does."""
+    opened = entry(START_NS, b'{"event":"open","at":1}', kind=b"e")
+    stage.add(STREAM, [numbered(0)[0], (b"2-0", opened[1])], 0.0)
+    assert stage.became_durable(STREAM, [taken(stage, 0)]) == Place(b"1-0", 1)
+    (said,) = stage.said
+    assert stage.became_durable(STREAM, [said.entry_id]) == Place(b"2-0", 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["read", "take", "written"]), st.integers(0, 2)), max_size=40))
+def test_the_place_never_passes_what_is_not_durable(steps: list[tuple[str, int]]) -> None:
+    """In whatever order minutes come, are taken and are written, what is up to the place is durable."""
+    with TemporaryDirectory() as folder:
+        stage = Stage(Path(folder) / "one", grace_s=GRACE_S)
+        in_bucket: dict[Bucket, set[int]] = {}
+        being_written: list[Bucket] = []
+        read, undurable, last = 0, set[int](), 0
+        for step, choice in steps:
+            if step == "read":
+                read += 1
+                undurable.add(read)
+                stage.add(STREAM, [(b"%d-0" % read, numbered(choice)[0][1])], 0.0)
+                (bucket,) = [one for one in stage.largest(1.0) if one.minute.number == 29_900_000 + choice]
+                in_bucket.setdefault(bucket, set()).add(read)
+            elif step == "take":
+                for bucket in [one for one in stage.largest(1.0) if one.minute.number == 29_900_000 + choice]:
+                    stage.take(bucket)
+                    being_written.append(bucket)
+            elif being_written:
+                bucket = being_written.pop(choice % len(being_written))
+                undurable -= in_bucket[bucket]
+                place = stage.became_durable(STREAM, [bucket])
+                at = place.number if place else 0
+                assert at == min(undurable, default=read + 1) - 1
+                assert place is None or place.entry_id == b"%d-0" % at
+                assert at >= last
+                last = at
+        stage.close()
+
+
+def test_what_was_dropped_moves_nothing(stage: Stage) -> None:
+    """A bucket of before a stream was dropped says nothing of what was read since."""
+    stage.add(STREAM, numbered(0, 0), 0.0)
+    before = taken(stage, 0)
+    stage.drop(STREAM)
+    assert stage.became_durable(STREAM, [before]) is None
+    stage.add(STREAM, numbered(0, 0), 0.0)
+    assert stage.became_durable(STREAM, [before]) is None
 
 
 def test_a_foreign_entry_is_archived_as_it_is(stage: Stage) -> None:
@@ -111,13 +195,18 @@ def trade(number: int, trade_id: int, connection: bytes = b"a") -> Entry:
     return entry(START_NS + number * SECOND_NS, body, number, connection)
 
 
-def test_a_jump_of_ids_is_a_break(stage: Stage) -> None:
-    """Within a connection a jump is a break; what comes again is none; where a twin delivers too nothing is said."""
+def test_a_jump_of_ids_is_a_hole(stage: Stage) -> None:
+    """The ids of all connections together are followed: a jump is a hole until a twin fills it."""
     stage.add(TRADES, [trade(1, 10), trade(2, 11), trade(3, 15), trade(2, 11), trade(4, 16)], 0.0)
-    assert [(one.last_id, one.next_id) for one in stage.breaks] == [(11, 15)]
-    stage.add(TRADES, [trade(5, 17, b"b"), trade(6, 20)], 0.0)
-    assert len(stage.breaks) == 1
-    assert stage.first_after == [(TRADES, "a", "b", 0)]
+    ids = stage.ids(TRADES)
+    assert ids is not None
+    assert [(one.last_id, one.next_id) for one in ids.holes(1.0)] == [(11, 15)]
+    stage.holed.clear()
+    stage.add(TRADES, [trade(5, 17)], 0.0)
+    assert stage.holed == set()
+    stage.add(TRADES, [trade(5, number, b"b") for number in (12, 13, 14)], 0.0)
+    assert stage.holed == {TRADES}
+    assert list(ids.holes(1.0)) == []
 
 
 def test_folders_of_the_dead_are_removed(tmp_path: Path) -> None:

@@ -13,16 +13,17 @@ import uvloop
 from aiohttp import web
 
 from tests.sims.exchange import options as command_line
+from tests.sims.exchange.board import Board
+from tests.sims.exchange.clocks import Clocks
+from tests.sims.exchange.conditions import Conditions
 from tests.sims.exchange.control import Control
 from tests.sims.exchange.faults import Faults
-from tests.sims.exchange.names import ROUTES
 from tests.sims.exchange.options import Options
 from tests.sims.exchange.pacing import Generator
 from tests.sims.exchange.recording import UnreadableRecordingError, read_all
 from tests.sims.exchange.replay import Player
 from tests.sims.exchange.rest import Rest
 from tests.sims.exchange.server import Server
-from tests.sims.exchange.symbols import listings
 
 
 def main() -> int:
@@ -39,7 +40,8 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     try:
-        uvloop.run(_run(options, Player(frames, options.replay_wait) if frames else None, tls))
+        clocks = Clocks()
+        uvloop.run(_run(options, clocks, Player(frames, clocks, options.replay_wait) if frames else None, tls))
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -54,10 +56,17 @@ def _tls(options: Options) -> ssl.SSLContext | None:
     return context
 
 
-async def _run(options: Options, player: Player | None, tls: ssl.SSLContext | None) -> None:
-    listed = {market: listings(market, list(options.symbols)) for market in ROUTES}
-    generator = Generator(listed, seed=options.seed, rate=options.rate, quiet=options.quiet)
+async def _run(options: Options, clocks: Clocks, player: Player | None, tls: ssl.SSLContext | None) -> None:
+    board = Board(options.symbols)
+    generator = Generator(board, clocks, seed=options.seed, rate=options.rate, quiet=options.quiet)
     server = Server(options, player.find if player else generator.find)
+    server.flows = board.flows
+
+    def follow(market: str) -> None:
+        generator.follow(market)
+        server.review(market)
+
+    board.on_change = follow
     if player:
         server.on_subscribed = lambda: player.note_subscriptions(server.streams)
     wanted = {"um": options.um_ws_port, "spot": options.spot_ws_port}
@@ -67,9 +76,10 @@ async def _run(options: Options, player: Player | None, tls: ssl.SSLContext | No
     async def listen_again(market: str) -> None:
         await server.listen(market, server.ports[market], tls)
 
-    rest = Rest(listed)
-    app = web.Application(client_max_size=64 * 1_048_576)
-    app.add_routes(Control(server, Faults(server, rest, listen_again), player).routes())
+    rest = Rest(board, clocks)
+    faults = Faults(server, rest, clocks, Conditions(server, rest, board, clocks), listen_again)
+    app = web.Application(client_max_size=64 * 1_048_576, middlewares=[rest.delayed])
+    app.add_routes(Control(server, faults, player).routes())
     app.add_routes(rest.routes())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

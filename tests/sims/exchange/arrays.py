@@ -54,7 +54,10 @@ class AllMarketFeed:
                 prices2 = ("84201.3", "84260.1")
                 text = frames.force_order(at_ms, at_ms - 300, "BTCUSD_PERP", "SELL", "14", prices2, symbol_type=2)
             else:
-                text = self._rng.choice(self._feeds()).force_order(at_ms)
+                feeds = self._feeds()
+                if not feeds:
+                    return made
+                text = self._rng.choice(feeds).force_order(at_ms)
             self._forced.publish(text.encode())
             made += 1
         return made

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from tests.sims.exchange.sent import Sent, digest, unpack
+from tests.sims.exchange.spans import Span
 
 _ROOT = Path(__file__).parents[3]
 _START_S = 30.0
@@ -118,7 +119,7 @@ class Exchange:
         return self._log.read()
 
     def state(self) -> dict[str, Any]:
-        """`GET /control/state`: connections, and the replay's state."""
+        """`GET /control/state`: connections, the replay's state, and `now_ns`, the exchange's true clock."""
         return self._json("GET", "/control/state")
 
     def fault(self, kind: str, **details: Any) -> dict[str, Any]:
@@ -145,6 +146,10 @@ class Exchange:
             ExchangeError: Nobody has subscribed to it.
         """
         return unpack(self._call("GET", f"/control/sent/{market}/{quote(stream)}"))
+
+    def spans(self, market: str, stream: str) -> list[Span]:
+        """When which connection was served with a stream, by the beginning; empty where none ever was."""
+        return [Span(*span) for span in self._json("GET", f"/control/spans/{market}/{quote(stream)}")["spans"]]
 
     @staticmethod
     def digest(payload: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """One client's connection: its handshake, its subscriptions, its rights and its limits.
 
-All that is sent goes through `underlying_transport` as finished WebSocket frames, so that a tick's frames are one
-write; picows does the parsing of what comes in.
+Its streams are in `Subscriptions`; what is late or held back is in `Transit`. All that is sent goes through
+`underlying_transport` as finished WebSocket frames, so that a tick's frames are one write; picows does the parsing of
+what comes in.
 """
 
 import itertools
@@ -9,45 +10,28 @@ import socket
 import struct
 import time
 from collections import deque
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from common.clock import now_ns
 from tests.sims.exchange import requests, sent, wire
-from tests.sims.exchange.names import Address, is_possible, serves
+from tests.sims.exchange.handshakes import Deferred
+from tests.sims.exchange.names import Address, is_possible
+from tests.sims.exchange.pings import Pings
+from tests.sims.exchange.subscriptions import Subscriptions
+from tests.sims.exchange.transit import Transit
 
 if TYPE_CHECKING:
     from tests.sims.exchange.server import Server
 
 MESSAGES_PER_S = {"um": 10, "spot": 5}
 """Reference 1.6: pings, pongs and control messages that a client may send within a second."""
+CUTS = ("fin", "rst", "close", "half_open")
+"""The ways in which a connection can be cut."""
 _LATEST_ACK_S = 0.3
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 _ids = itertools.count(1)
-
-
-class Deferred(WSUpgradeResponse):
-    """A handshake answer that writes nothing: the connection writes it itself, when it knows who is asking."""
-
-    __slots__ = ()
-
-    def to_bytes(self) -> bytearray:
-        return bytearray()
-
-    def real_bytes(self) -> bytearray:
-        return super().to_bytes()
-
-    @classmethod
-    def to(cls, connection: "Connection") -> WSUpgradeResponseWithListener:
-        made = WSUpgradeResponse.create_101_response()
-        response = cls()
-        response.version, response.status, response.headers, response.body = (
-            made.version, HTTPStatus.SWITCHING_PROTOCOLS, made.headers, None,
-        )  # fmt: skip
-        return WSUpgradeResponseWithListener(response, connection)
 
 
 class Connection(WSListener):
@@ -57,13 +41,14 @@ class Connection(WSListener):
         id: Its number, from 1, in the order of the connections.
         market, route: Where it connected.
         combined: Whether its frames are wrapped; the property of that name.
-        names: All streams that it was told are subscribed, also those that never deliver.
+        subscriptions: Its streams.
         frames_sent: Data frames written.
         peer: The client's IP.
         opened_at: Monotonic, in s.
         is_full: Whether the socket takes no more for now.
         is_closing: Whether its end has begun.
         is_half_open: Whether it is dead without the client knowing: nothing is sent any more.
+        is_dead: Whether it gets no data any more, while pings and replies go on.
     """
 
     def __init__(self, server: "Server", market: str, address: Address | None) -> None:
@@ -72,22 +57,21 @@ class Connection(WSListener):
         self.market = market
         self.route = address.route if address else ""
         self.combined = address.combined if address else False
-        self.names: dict[str, None] = {}
+        self.subscriptions = Subscriptions(server, self)
         self.frames_sent = 0
         self.peer = ""
         self.opened_at = time.monotonic()
         self.is_full = False
         self.is_half_open = False
         self.is_closing = False
+        self.is_dead = False
         self._address = address
         self._out: list[bytes] = []
-        self._backlog: list[tuple[bytes, bytearray | None, int]] | None = None
+        self._transit: Transit | None = None
         self._late_acks: list[str] = []
         self._acks = 0
         self._heard: deque[float] = deque()
-        self._pinged_at = time.monotonic()
-        self._owed_since: float | None = None
-        self._ping_payload = b""
+        self._pings = Pings()
         self._transport: WSTransport | None = None
         self._is_open = False
 
@@ -95,6 +79,11 @@ class Connection(WSListener):
     def has_address(self) -> bool:
         """Whether the exchange has anything under the path that was asked for."""
         return self._address is not None
+
+    @property
+    def is_served(self) -> bool:
+        """Whether data goes out on it, now or, after a stall, later."""
+        return not (self.is_half_open or self.is_closing or self.is_dead)
 
     # -- the handshake -------------------------------------------------------------------------------------------------
 
@@ -115,16 +104,21 @@ class Connection(WSListener):
         assert isinstance(response, Deferred)
         transport.underlying_transport.write(bytes(response.real_bytes()))
         self._is_open = True
+        seconds, jitter_s = self._server.rules.latency(self.market, self.route)
+        if seconds or jitter_s:
+            self.delay(seconds, jitter_s)
         self._server.opened(self)
         assert self._address is not None
         if not all(is_possible(name) for name in self._address.names):
             self._refuse(requests.Refusal(2, "Invalid request: invalid stream", closes=True))
         elif self._address.names:
-            self._subscribe(self._address.names)
+            self.subscriptions.add(self._address.names)
+            self._server.subscribed()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if self._is_open:
             self._is_open = False
+            self._end()
             self._server.closed(self)
 
     # -- what comes in -------------------------------------------------------------------------------------------------
@@ -134,6 +128,8 @@ class Connection(WSListener):
             return
         kind = frame.msg_type
         if kind == WSMsgType.CLOSE:
+            self.flush()
+            self._end()
             transport.send_close(frame.get_close_code(), frame.get_close_message())
             transport.disconnect()
             return
@@ -142,9 +138,10 @@ class Connection(WSListener):
             self.close(1008, "Too many requests")
             return
         if kind == WSMsgType.PING:
-            self.write(wire.frame(wire.PONG, frame.get_payload_as_bytes()))
+            if self._server.rules.answers_pings[self.market]:
+                self.write(wire.frame(wire.PONG, frame.get_payload_as_bytes()))
         elif kind == WSMsgType.PONG:
-            self._take_pong(frame.get_payload_as_bytes())
+            self._pings.take_pong(frame.get_payload_as_bytes(), needs_same=self._server.needs_same_pong)
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY) and frame.payload_size <= requests.MAX_TEXT_BYTES:
             self._carry_out(frame.get_payload_as_bytes())
 
@@ -155,11 +152,6 @@ class Connection(WSListener):
         while heard[0] <= now - 1.0:
             heard.popleft()
         return len(heard) > MESSAGES_PER_S[self.market]
-
-    def _take_pong(self, payload: bytes) -> None:
-        if self._server.needs_same_pong and payload != self._ping_payload:
-            return
-        self._owed_since = None
 
     def _carry_out(self, message: bytes) -> None:
         try:
@@ -173,55 +165,29 @@ class Connection(WSListener):
             return
         match request.method:
             case "SUBSCRIBE":
-                if len(self.names.keys() | set(request.names)) > requests.MAX_STREAMS:
+                if len(self.subscriptions.names.keys() | set(request.names)) > requests.MAX_STREAMS:
                     self._refuse(requests.Refusal(4, "Too many subscriptions", request.id))
                     return
-                self._subscribe(request.names)
+                self.subscriptions.add(request.names)
+                self._server.subscribed()
                 self._acknowledge(requests.result(None, request.id))
             case "UNSUBSCRIBE":
-                self._unsubscribe(request.names)
+                self.subscriptions.remove(request.names)
                 self._reply(requests.result(None, request.id))
             case "LIST_SUBSCRIPTIONS":
-                self._reply(requests.result(list(self.names), request.id))
+                self._reply(requests.result(list(self.subscriptions.names), request.id))
             case "SET_PROPERTY":
                 self.combined = request.value
                 self._reply(requests.result(None, request.id))
             case _:
                 self._reply(requests.result(self.combined, request.id))
 
-    def _subscribe(self, names: list[str]) -> None:
-        for name in names:
-            if name in self.names:
-                continue
-            self.names[name] = None
-            if serves(self.market, self.route, name):
-                stream = self._server.streams.get(self.market, name)
-                if stream is not None:
-                    stream.subscribers.append(self)
-        self._server.subscribed()
-
-    def _unsubscribe(self, names: list[str]) -> None:
-        for name in names:
-            if name in self.names:
-                del self.names[name]
-                self._leave(name)
-
-    def _leave(self, name: str) -> None:
-        stream = self._server.streams.find_living(self.market, name)
-        if stream is not None and self in stream.subscribers:
-            stream.subscribers.remove(self)
-
-    def leave_all(self) -> None:
-        """Takes it off all streams."""
-        for name in self.names:
-            self._leave(name)
-
     # -- what goes out -------------------------------------------------------------------------------------------------
 
     def push(self, frame: bytes, records: bytearray | None, at_bytes: int) -> bool:
-        """Takes a data frame; it is written at the next flush, or after a stall, or never on a half-open connection."""
-        if self._backlog is not None:
-            self._backlog.append((frame, records, at_bytes))
+        """Takes a data frame; it is written at the next flush, or when it has arrived, or never on a half-open one."""
+        if self._transit is not None:
+            self._transit.take(frame, records, at_bytes)
             return False
         if self.is_half_open or self.is_closing:
             return False
@@ -251,8 +217,8 @@ class Connection(WSListener):
 
     def write(self, frame: bytes) -> None:
         """Writes a finished frame that is no data, behind the data that was pushed before."""
-        if self._backlog is not None:
-            self._backlog.append((frame, None, -1))
+        if self._transit is not None and self._transit.is_stalled:
+            self._transit.take(frame, None, -1)
         elif self._transport is not None and not self.is_half_open:
             self.flush()
             self._transport.underlying_transport.write(frame)
@@ -282,39 +248,80 @@ class Connection(WSListener):
 
     def keep_alive(self, ping_s: float, pong_s: float) -> None:
         """Pings each `ping_s`; and cuts a client that has owed a pong for `pong_s`."""
-        now = time.monotonic()
-        if self._owed_since is not None and now - self._owed_since >= pong_s:
+        if self._pings.is_overdue(pong_s):
             self._server.log(f"connection {self.id} has owed a pong for {pong_s:g} s and is cut")
             self.close(1008, "Pong timeout")
-        elif now - self._pinged_at >= ping_s:
-            self._pinged_at = now
-            if self._owed_since is None:
-                self._owed_since = now
-            self._ping_payload = str(now_ns() // 1_000_000).encode()
-            self.write(wire.frame(wire.PING, self._ping_payload))
+        elif (payload := self._pings.due(ping_s)) is not None:
+            self.write(wire.frame(wire.PING, payload))
 
     # -- faults --------------------------------------------------------------------------------------------------------
 
+    def delay(self, seconds: float, jitter_s: float) -> None:
+        """From now on data arrives so much later, pings and replies do not."""
+        self._way().delay(seconds, jitter_s)
+        self._arrived()
+
     def stall(self) -> None:
         """Holds back everything until `resume`."""
-        if self._backlog is None:
-            self.flush()
-            self._backlog = []
+        self._way().stall()
 
     def resume(self) -> None:
         """Sends in one burst what was held back."""
-        backlog, self._backlog = self._backlog, None
-        for frame, records, at_bytes in backlog or ():
-            if at_bytes < 0:
-                self.write(frame)
-            elif self.push(frame, records, at_bytes) and records is not None:
-                sent.add_delivery(records, at_bytes)
+        if self._transit is not None:
+            self._transit.resume()
+
+    def _way(self) -> Transit:
+        """The way to the client, on which things are held back."""
         self.flush()
+        if self._transit is None:
+            self._transit = Transit(self._deliver, self._arrived, self._server.later, self.id)
+        return self._transit
+
+    def _deliver(self, frame: bytes, records: bytearray | None, at_bytes: int) -> None:
+        """Takes what has arrived; `_arrived` writes it."""
+        if self.is_half_open or self.is_closing:
+            return
+        self._out.append(frame)
+        if at_bytes >= 0:
+            self.frames_sent += 1
+            if records is not None:
+                sent.add_delivery(records, at_bytes)
+
+    def _arrived(self) -> None:
+        self.flush()
+        if self._transit is not None and self._transit.is_idle:
+            self._transit = None
+
+    def die(self) -> None:
+        """No data any more; pings and replies go on."""
+        self.is_dead = True
+        self.subscriptions.review()
+
+    def cut(self, how: str, code: int = 1001, reason: str = "going away") -> None:
+        """Ends it in one of the ways of `CUTS`; `code` and `reason` are of a close frame."""
+        if how == "fin":
+            self.finish()
+        elif how == "rst":
+            self.flush()
+            self.reset()
+        elif how == "close":
+            self.close(code, reason)
+        else:
+            self.flush()
+            self.is_half_open = True
+            self._end()
+
+    def _end(self) -> None:
+        """It gets nothing any more; what is still on its way never arrives."""
+        if not self.is_half_open:
+            self.is_closing = True
+        self.subscriptions.end(self._transit.lost_from_ns if self._transit is not None else None)
+        self._transit = None
 
     def close(self, code: int, reason: str) -> None:
         """Closes with a close frame."""
         self.flush()
-        self.is_closing = True
+        self._end()
         if self._transport is not None:
             self._transport.underlying_transport.write(wire.close_frame(code, reason))
             self._transport.disconnect()
@@ -322,13 +329,13 @@ class Connection(WSListener):
     def finish(self) -> None:
         """Ends the TCP connection in order, without a close frame: 1006 for the client."""
         self.flush()
-        self.is_closing = True
+        self._end()
         if self._transport is not None:
             self._transport.disconnect()
 
     def reset(self) -> None:
         """Ends the TCP connection with RST; what was not read yet may be lost."""
-        self.is_closing = True
+        self._end()
         if self._transport is not None:
             handle = self._transport.underlying_transport.get_extra_info("socket")
             if handle is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from common.clock import now_ns
 from tests.sims.exchange.faults import Faults
 from tests.sims.exchange.replay import Player
 from tests.sims.exchange.sent import RECORD_BYTES
@@ -26,6 +27,8 @@ class Control:
             web.get("/control/state", self._state),
             web.get("/control/sent", self._streams),
             web.get("/control/sent/{market}/{stream:.+}", self._sent),
+            web.get("/control/spans", self._all_spans),
+            web.get("/control/spans/{market}/{stream:.+}", self._spans),
             web.post("/control/fault", self._fault),
             web.post("/control/replay/start", self._start),
         ]
@@ -38,17 +41,18 @@ class Control:
                 "market": connection.market,
                 "route": connection.route,
                 "combined": connection.combined,
-                "streams": list(connection.names),
+                "streams": list(connection.subscriptions.names),
                 "frames_sent": connection.frames_sent,
                 "buffered_bytes": connection.buffered_bytes,
                 "age_s": round(now - connection.opened_at, 3),
                 "peer": connection.peer,
                 "half_open": connection.is_half_open,
+                "dead": connection.is_dead,
             }
             for connection in self._server.connections.values()
         ]
         replay = self._player.state() if self._player else None
-        return web.json_response({"connections": connections, "replay": replay})
+        return web.json_response({"now_ns": now_ns(), "connections": connections, "replay": replay})
 
     async def _streams(self, request: web.Request) -> web.Response:
         market = request.query.get("market", "um")
@@ -62,6 +66,16 @@ class Control:
             why = "nobody has subscribed to" if stream is None else "--no-record keeps no record of"
             return web.json_response({"error": f"{why} {name!r} on {market}"}, status=404)
         return web.Response(body=bytes(stream.records), content_type="application/octet-stream")
+
+    async def _all_spans(self, request: web.Request) -> web.Response:
+        market, spans = request.query.get("market", "um"), self._server.spans
+        return web.json_response(
+            {"market": market, "spans": {name: spans.of(market, name) for name in spans.names(market)}}
+        )
+
+    async def _spans(self, request: web.Request) -> web.Response:
+        market, name = request.match_info["market"], request.match_info["stream"]
+        return web.json_response({"market": market, "stream": name, "spans": self._server.spans.of(market, name)})
 
     async def _fault(self, request: web.Request) -> web.Response:
         try:

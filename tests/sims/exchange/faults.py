@@ -3,34 +3,33 @@
 import asyncio
 import base64
 import binascii
-import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from common.clock import now_ns
 from tests.sims.exchange import sent, wire
 from tests.sims.exchange.alterations import FLAGS, Plan
-from tests.sims.exchange.connection import Connection
+from tests.sims.exchange.clocks import Clocks
+from tests.sims.exchange.conditions import DETAILS as CONDITIONS
+from tests.sims.exchange.conditions import Conditions
+from tests.sims.exchange.connection import CUTS, Connection
+from tests.sims.exchange.details import WHICH, Details, chosen
 from tests.sims.exchange.handshakes import Answer
 from tests.sims.exchange.names import ROUTES
 from tests.sims.exchange.rest import Rest
 from tests.sims.exchange.server import Server
 
-T = TypeVar("T")
-_WHICH = "market route connection stream"
 _DETAILS = {
-    "cut": f"how code reason {_WHICH}",
+    "cut": f"how code reason {WHICH}",
     "handshake": "status n body content_length retry_after market refuse seconds",
-    "stall": f"seconds {_WHICH}",
-    "silence": "market streams",
-    "speak": "market streams",
+    "stall": f"seconds {WHICH}",
     "inject": "market stream payload payload_b64 wrap binary route n",
-    "server_shutdown": "cut_after_s",
+    "server_shutdown": "cut_after_s market",
     "errors": "flat",
     "rest": "status n retry_after ban_ms",
+    **CONDITIONS,
 } | dict.fromkeys(FLAGS, "market stream n where how")
 """Kind of fault to the details that it understands."""
-_CUTS = ("fin", "rst", "close", "half_open")
 
 
 class Faults:
@@ -39,24 +38,28 @@ class Faults:
     Args:
         server: The WebSocket side.
         rest: The REST side.
+        clocks: What time it is in each market.
+        conditions: The faults that last.
         listen: Opens a market's port again after a refusal.
     """
 
-    def __init__(self, server: Server, rest: Rest, listen: Callable[[str], Any]) -> None:
+    def __init__(
+        self, server: Server, rest: Rest, clocks: Clocks, conditions: Conditions, listen: Callable[[str], Any]
+    ) -> None:
         self._server = server
         self._rest = rest
+        self._clocks = clocks
         self._listen = listen
         self._tasks: set[asyncio.Task[None]] = set()
-        self._kinds: dict[str, Callable[[_Details], dict[str, Any]]] = {
+        self._kinds: dict[str, Callable[[Details], dict[str, Any]]] = {
             "cut": self._cut,
             "handshake": self._handshake,
             "stall": self._stall,
-            "silence": self._silence,
-            "speak": self._silence,
             "inject": self._inject,
             "server_shutdown": self._server_shutdown,
             "errors": self._errors,
             "rest": self._rest_fault,
+            **conditions.kinds,
         } | dict.fromkeys(FLAGS, self._frames)
 
     def apply(self, fault: Any) -> dict[str, Any]:
@@ -75,40 +78,19 @@ class Faults:
             raise ValueError(
                 f"unknown details of {kind}: {', '.join(sorted(unknown))}; it has {_DETAILS[kind] or 'none'}"
             )
-        return self._kinds[kind](_Details(fault))
+        return self._kinds[kind](Details(fault))
 
-    def _chosen(self, details: "_Details") -> list[Connection]:
-        market, route = details.take("market", str, None), details.take("route", str, None)
-        number, stream = details.take("connection", int, None), details.take("stream", str, None)
-        return [
-            connection
-            for connection in list(self._server.connections.values())
-            if (market is None or connection.market == market)
-            and (route is None or connection.route == route)
-            and (number is None or connection.id == number)
-            and (stream is None or stream in connection.names)
-        ]
-
-    def _cut(self, details: "_Details") -> dict[str, Any]:
+    def _cut(self, details: "Details") -> dict[str, Any]:
         how = details.take("how", str, "fin")
         code, reason = details.take("code", int, 1001), details.take("reason", str, "going away")
-        if how not in _CUTS:
-            raise ValueError(f"how is {how!r}, and must be one of {', '.join(_CUTS)}")
-        chosen = self._chosen(details)
-        for connection in chosen:
-            if how == "fin":
-                connection.finish()
-            elif how == "rst":
-                connection.flush()
-                connection.reset()
-            elif how == "close":
-                connection.close(code, reason)
-            else:
-                connection.flush()
-                connection.is_half_open = True
-        return {"connections": [connection.id for connection in chosen]}
+        if how not in CUTS:
+            raise ValueError(f"how is {how!r}, and must be one of {', '.join(CUTS)}")
+        hit = chosen(self._server, details)
+        for connection in hit:
+            connection.cut(how, code, reason)
+        return {"connections": [connection.id for connection in hit]}
 
-    def _handshake(self, details: "_Details") -> dict[str, Any]:
+    def _handshake(self, details: "Details") -> dict[str, Any]:
         refuse, seconds = details.take("refuse", bool, False), details.take_number("seconds", None)
         market = details.take("market", str, None)
         answer = Answer(
@@ -131,22 +113,15 @@ class Faults:
         self._server.answers.append(answer)
         return {"n": answer.left}
 
-    def _stall(self, details: "_Details") -> dict[str, Any]:
+    def _stall(self, details: "Details") -> dict[str, Any]:
         seconds = details.take_number("seconds")
-        chosen = self._chosen(details)
-        for connection in chosen:
+        hit = chosen(self._server, details)
+        for connection in hit:
             connection.stall()
             self._server.later(seconds, connection.resume)
-        return {"connections": [connection.id for connection in chosen]}
+        return {"connections": [connection.id for connection in hit]}
 
-    def _silence(self, details: "_Details") -> dict[str, Any]:
-        is_silent = details.take("kind", str) == "silence"
-        market, names = details.take("market", str, "um"), details.take("streams", list)
-        for name in names:
-            self._server.streams.force(market, str(name)).is_silent = is_silent
-        return {"streams": names}
-
-    def _inject(self, details: "_Details") -> dict[str, Any]:
+    def _inject(self, details: "Details") -> dict[str, Any]:
         market, name = details.take("market", str, "um"), details.take("stream", str, None)
         wraps, is_binary = details.take("wrap", bool, True), details.take("binary", bool, False)
         route, times = details.take("route", str, None), details.take("n", int, 1)
@@ -164,7 +139,7 @@ class Faults:
             for connection in self._server.connections.values()
             if connection.market == market and route in (None, connection.route)
         ]
-        subscribed = [connection for connection in receivers if name in connection.names]
+        subscribed = [connection for connection in receivers if name in connection.subscriptions.names]
         for _ in range(times):
             self._send(subscribed or receivers, market, name if wraps else None, payload, is_binary=is_binary)
         self._server.flush()
@@ -186,7 +161,7 @@ class Faults:
             if connection.push(frame, records, at_bytes) and records is not None:
                 sent.add_delivery(records, at_bytes)
 
-    def _frames(self, details: "_Details") -> dict[str, Any]:
+    def _frames(self, details: "Details") -> dict[str, Any]:
         market, name = details.take("market", str, "um"), details.take("stream", str)
         plan = Plan(
             details.take("kind", str),
@@ -200,23 +175,26 @@ class Faults:
         stream.plan(plan)
         return {"stream": name}
 
-    def _server_shutdown(self, details: "_Details") -> dict[str, Any]:
-        """Spot says that it goes down, to all, without any subscription (reference 1.5); then it does, if asked."""
-        cut_after_s = details.take_number("cut_after_s", None)
-        chosen = [connection for connection in self._server.connections.values() if connection.market == "spot"]
-        payload = f'{{"e":"serverShutdown","E":{now_ns() // 1_000_000}}}'
-        for connection in chosen:
+    def _server_shutdown(self, details: Details) -> dict[str, Any]:
+        """A market says that it goes down, to all, without any subscription; then it does, if asked (reference 1.5).
+
+        Documented for spot alone; whether um says it is not known, so a recorder must take it there too.
+        """
+        cut_after_s, markets = details.take_seconds("cut_after_s", None), details.markets()
+        told = [connection for connection in self._server.connections.values() if connection.market in markets]
+        for connection in told:
+            payload = f'{{"e":"serverShutdown","E":{self._clocks.now_ms(connection.market)}}}'
             text = f'{{"stream":"!serverShutdown","data":{payload}}}' if connection.combined else payload
             connection.write(wire.text_frame(text.encode()))
             if cut_after_s is not None:
                 self._server.later(cut_after_s, connection.finish)
-        return {"connections": [connection.id for connection in chosen]}
+        return {"connections": [connection.id for connection in told]}
 
-    def _errors(self, details: "_Details") -> dict[str, Any]:
+    def _errors(self, details: "Details") -> dict[str, Any]:
         self._server.has_flat_errors = details.take("flat", bool)
         return {"flat": self._server.has_flat_errors}
 
-    def _rest_fault(self, details: "_Details") -> dict[str, Any]:
+    def _rest_fault(self, details: "Details") -> dict[str, Any]:
         left = details.take("n", int, 1)
         self._rest.plan(
             details.take("status", int), left, details.take("retry_after", int, None), details.take("ban_ms", int, None)
@@ -231,27 +209,3 @@ class Faults:
         task = asyncio.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-_MISSING: Any = object()
-
-
-class _Details:
-    """The members of a fault, with their types."""
-
-    def __init__(self, fault: dict[str, Any]) -> None:
-        self._fault = fault
-
-    def take(self, name: str, kind: type[T], default: Any = _MISSING) -> Any:
-        value = self._fault.get(name, default)
-        if value is _MISSING:
-            raise ValueError(f"{name} is missing")
-        if value is not default and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            raise ValueError(f"{name} is {json.dumps(value)}, and must be {kind.__name__}")
-        return value
-
-    def take_number(self, name: str, default: Any = _MISSING) -> Any:
-        value = self._fault.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        return self.take(name, float, default)

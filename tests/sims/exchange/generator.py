@@ -35,6 +35,9 @@ class SymbolFeed:
         clock_ms: The wall clock in ms.
         slot_s: Seconds between two slots; the odds of rare things are reckoned with it.
         is_quiet: Whether nothing happens in 49 of 50 slots, and then nothing is sent.
+
+    Attributes:
+        is_halted: Whether it is not traded, and makes no frames.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class SymbolFeed:
         self._book = Book(listing, self._rng)
         self._clock_ms = clock_ms
         self._is_quiet = is_quiet
+        self.is_halted = False
         self._trade_odds = min(0.8, 0.1 * 8 / (1 + listing.rank) ** 0.5)
         self._force_odds = slot_s / FORCE_ORDER_EVERY_S
         now_s = clock_ms() // 1_000 - 1_500_000_000
@@ -91,6 +95,8 @@ class SymbolFeed:
 
     def slot(self) -> int:
         """Lives through one slot; returns how many frames it made."""
+        if self.is_halted:
+            return 0
         at_ms = self._clock_ms()
         made = 0
         if self._mark_price is not None and at_ms // 1_000 != self._mark_second:
@@ -105,7 +111,11 @@ class SymbolFeed:
             made += self._move_book(at_ms)
         if (self._agg_trade is not None or self._kline is not None) and self._random() < self._trade_odds:
             made += self._trade(at_ms)
-        if self._force_order is not None and self._random() < self._force_odds and at_ms - self._forced_ms >= 1_000:
+        if (
+            self._force_order is not None
+            and self._random() < self._force_odds
+            and abs(at_ms - self._forced_ms) >= 1_000
+        ):
             self._forced_ms = at_ms
             self._force_order.publish(self.force_order(at_ms).encode())
             made += 1
@@ -192,7 +202,7 @@ class SymbolFeed:
             self._bar = Bar(self.listing, start_ms, self._book.bids[0])
             return 0
         is_final = bar.start_ms != start_ms
-        if not is_final and not (bar.is_changed and at_ms - self._bar_pushed_ms >= _KLINE_PUSH_MS[self._market]):
+        if not is_final and not (bar.is_changed and abs(at_ms - self._bar_pushed_ms) >= _KLINE_PUSH_MS[self._market]):
             return 0
         bar.is_changed = False
         self._bar_pushed_ms = at_ms

@@ -1,7 +1,9 @@
-"""Answers to a handshake that is not let through, with the bodies of the real exchange (reference 1.6, 1.8 and 5.2)."""
+"""Answers to a handshake: the upgrade, and what one gets that is not let through (reference 1.6, 1.8 and 5.2)."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
+
+from picows import WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 BLOCKED_HTML = (
     "<!DOCTYPE HTML PUBLIC '-//W3C//DTD HTML 4.01 Transitional//EN'>\n<HTML><HEAD><TITLE>ERROR: The request could not "
@@ -62,3 +64,24 @@ class Answer:
         if self.retry_after_s is not None:
             lines.append(f"Retry-After: {self.retry_after_s}")
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+class Deferred(WSUpgradeResponse):
+    """A handshake answer that writes nothing: the connection writes it itself, when it knows who is asking."""
+
+    __slots__ = ()
+
+    def to_bytes(self) -> bytearray:
+        return bytearray()
+
+    def real_bytes(self) -> bytearray:
+        return super().to_bytes()
+
+    @classmethod
+    def to(cls, listener: WSListener) -> WSUpgradeResponseWithListener:
+        made = WSUpgradeResponse.create_101_response()
+        response = cls()
+        response.version, response.status, response.headers, response.body = (
+            made.version, HTTPStatus.SWITCHING_PROTOCOLS, made.headers, None,
+        )  # fmt: skip
+        return WSUpgradeResponseWithListener(response, listener)

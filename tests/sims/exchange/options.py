@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.symbols import Wanted
 from tests.sims.exchange.symbols import default_symbols
 
 _ABOUT = """\
@@ -26,6 +27,7 @@ while it runs (JSON over HTTP on the http address):
   GET  /control/state                     connections, streams, the replay's state
   GET  /control/sent?market=um            streams with their counts of frames
   GET  /control/sent/um/btcusdt@aggTrade  24 bytes a frame, see README.md
+  GET  /control/spans?market=um           when which connection was served with what
   POST /control/fault                     {"kind":"cut","how":"rst"}: see README.md for all faults
   POST /control/replay/start              begins a replay that waits
 
@@ -79,7 +81,9 @@ def parse(arguments: list[str] | None = None) -> Options:
     where.add_argument("--tls-key", type=Path, metavar="FILE")
     made = parser.add_argument_group("what it generates")
     which = made.add_mutually_exclusive_group()
-    which.add_argument("--symbols", metavar="A,B", help="symbols of both markets (default BTCUSDT,ETHUSDT)")
+    which.add_argument(
+        "--symbols", metavar="A,B", help="symbols of both markets; patterns count for nothing (default BTCUSDT,ETHUSDT)"
+    )
     which.add_argument(
         "--symbol-count", type=int, metavar="N", help="the first N of a list that begins with real names"
     )
@@ -123,9 +127,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         parser.error("--rate must be above 0")
     if values.replay and (values.flood or values.rate != 1.0):
         parser.error("--replay keeps the recording's pace: --flood and --rate do not go with it")
-    symbols = (
-        default_symbols(values.symbol_count) if values.symbol_count else _names(values.symbols or "BTCUSDT,ETHUSDT")
-    )
+    symbols = default_symbols(values.symbol_count) if values.symbol_count else _symbols(values.symbols or "")
     window = _window(parser, values.replay_window)
     taken = {name: value for name, value in vars(values).items() if name in Options.__dataclass_fields__}
     taken |= {
@@ -135,6 +137,12 @@ def parse(arguments: list[str] | None = None) -> Options:
         "replay_window_s": window,
     }
     return Options(**taken)
+
+
+def _symbols(text: str) -> list[str]:
+    """The names in a setting `symbols`: what `all` and patterns take, the exchange must have anyway."""
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    return [name.upper() for name in Wanted.read(entries).names] or ["BTCUSDT", "ETHUSDT"]
 
 
 def _names(text: str) -> list[str]:

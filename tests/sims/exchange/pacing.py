@@ -5,8 +5,9 @@ import heapq
 import time
 from collections.abc import Awaitable, Callable
 
-from common.clock import now_ns
 from tests.sims.exchange import arrays
+from tests.sims.exchange.board import Board
+from tests.sims.exchange.clocks import Clocks
 from tests.sims.exchange.generator import CHANNELS, SLOT_MS, SymbolFeed
 from tests.sims.exchange.streams import ExchangeStream
 from tests.sims.exchange.symbols import Listing
@@ -16,16 +17,12 @@ _FLOOD_BATCH_FRAMES = 256
 _WITHOUT_READERS_S = 0.01
 
 
-def clock_ms() -> int:
-    """The exchange's wall clock in ms; `MASERVER_CLOCK_OFFSET_S` moves it."""
-    return now_ns() // 1_000_000
-
-
 class Generator:
     """Makes the frames of all symbols of both markets.
 
     Args:
-        listings: Market to what it lists.
+        board: What the markets list.
+        clocks: What time it is there.
         seed: Of all that is random.
         rate: How many times faster than the real pace the slots follow one another.
         quiet: Symbols in which almost nothing happens.
@@ -33,16 +30,16 @@ class Generator:
 
     def __init__(
         self,
-        listings: dict[str, list[Listing]],
+        board: Board,
+        clocks: Clocks,
         *,
         seed: int = 1,
         rate: float = 1.0,
         quiet: frozenset[str] = frozenset(),
     ) -> None:
-        self._listings = {
-            (market, listing.symbol.lower()): listing for market, listed in listings.items() for listing in listed
-        }
-        self._count = max((len(listed) for listed in listings.values()), default=1) or 1
+        self._board = board
+        self._clocks = clocks
+        self._count = max((len(board.shown(market)) for market in CHANNELS), default=1) or 1
         self._seed = seed
         self._slot_s = SLOT_MS / 1_000 / rate
         self._quiet = quiet
@@ -54,36 +51,43 @@ class Generator:
         """Brings the stream to life if the exchange has it."""
         if stream.market == "um" and stream.name in arrays.CHANNELS:
             if self._arrays is None:
-                self._arrays = arrays.AllMarketFeed(self._um_feeds, self._seed, clock_ms, slot_s=self._slot_s)
+                self._arrays = arrays.AllMarketFeed(
+                    self._um_feeds, self._seed, self._clocks.reader("um"), slot_s=self._slot_s
+                )
                 self._schedule(self._arrays.slot, 0.0)
             self._arrays.wake(stream)
             return True
         symbol, _, channel = stream.name.partition("@")
-        key = (stream.market, symbol)
-        if key not in self._listings or channel not in CHANNELS[stream.market]:
+        listing = self._board.find(stream.market, symbol.upper())
+        if listing is None or channel not in CHANNELS[stream.market]:
             return False
-        is_new = key not in self._feeds
-        feed = self._feed(key)
-        feed.wake(channel, stream)
-        if is_new:
-            self._schedule(feed.slot, feed.listing.rank % self._count / self._count)
+        self._feed(stream.market, listing).wake(channel, stream)
         return True
 
-    def _feed(self, key: tuple[str, str]) -> SymbolFeed:
-        feed = self._feeds.get(key)
+    def follow(self, market: str) -> None:
+        """Halts the feeds of symbols that are not traded, and lets the others go on."""
+        for (found, symbol), feed in self._feeds.items():
+            if found == market:
+                feed.is_halted = not self._board.trades(market, symbol)
+
+    def _feed(self, market: str, listing: Listing) -> SymbolFeed:
+        feed = self._feeds.get((market, listing.symbol))
         if feed is None:
-            listing = self._listings[key]
-            is_quiet = listing.symbol in self._quiet
-            feed = self._feeds[key] = SymbolFeed(
-                key[0], listing, self._seed, clock_ms, slot_s=self._slot_s, is_quiet=is_quiet
+            feed = self._feeds[market, listing.symbol] = SymbolFeed(
+                market,
+                listing,
+                self._seed,
+                self._clocks.reader(market),
+                slot_s=self._slot_s,
+                is_quiet=listing.symbol in self._quiet,
             )
+            feed.is_halted = not self._board.trades(market, listing.symbol)
+            self._schedule(feed.slot, listing.rank % self._count / self._count)
         return feed
 
     def _um_feeds(self) -> list[SymbolFeed]:
-        for key in self._listings:
-            if key[0] == "um" and key not in self._feeds:
-                self._schedule(self._feed(key).slot, self._listings[key].rank % self._count / self._count)
-        return [feed for (market, _), feed in self._feeds.items() if market == "um"]
+        feeds = [self._feed("um", listing) for listing in self._board.shown("um")]
+        return [feed for feed in feeds if not feed.is_halted]
 
     def _schedule(self, slot: Callable[[], int], phase: float) -> None:
         now = time.monotonic()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from common.clock import now_ns
+from tests.sims.exchange.clocks import Clocks
 from tests.sims.exchange.recording import Recorded, first_event_ms, shifted
 from tests.sims.exchange.streams import ExchangeStream, Streams
 
@@ -18,11 +19,13 @@ class Player:
 
     Args:
         frames: What is played, in order of time.
+        clocks: How wrong each market's clock is.
         wait_streams: It begins when so many of its streams have been subscribed.
     """
 
-    def __init__(self, frames: list[Recorded], wait_streams: int = 1) -> None:
+    def __init__(self, frames: list[Recorded], clocks: Clocks, wait_streams: int = 1) -> None:
         self._frames = frames
+        self._clocks = clocks
         self._wait_streams = wait_streams
         self._names = {(frame.market, frame.stream) for frame in frames}
         self._asked: set[tuple[str, str]] = set()
@@ -82,7 +85,9 @@ class Player:
             elif wait_s < -_TOO_LATE_S:
                 # The process was stopped for a while: go on from here at the recording's pace instead of a burst.
                 started -= wait_s
-            feeds[frame.market, frame.stream].publish(shifted(frame.payload, self._shift_ms))
+            feeds[frame.market, frame.stream].publish(
+                shifted(frame.payload, self._shift_ms + self._clocks.offset_ms(frame.market))
+            )
             self._played += 1
         flush()
         self._phase = "done"

@@ -3,18 +3,23 @@
 Source: reference/binance-protocol.md sections 4.2, 4.3 (weights, shapes), 5 (headers, statuses, error texts).
 """
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from common.clock import now_ns
+from tests.sims.exchange.board import STATUSES, Board
+from tests.sims.exchange.clocks import Clocks
+from tests.sims.exchange.exchange_info import LIMITS, spot_exchange_info, um_exchange_info
 from tests.sims.exchange.handshakes import BODIES
-from tests.sims.exchange.symbols import Listing, decimal_text
 
-_LIMITS = {"um": 2_400, "spot": 6_000}
 _TEAPOT = 418
+_SPOT_PARAMETERS = {"symbol", "symbols", "symbolStatus", "showPermissionSets"}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(slots=True)
@@ -29,11 +34,14 @@ class Rest:
     """The REST side of the exchange.
 
     Args:
-        listings: Market to what it lists.
+        board: What the markets list.
+        clocks: What time it is there.
     """
 
-    def __init__(self, listings: dict[str, list[Listing]]) -> None:
-        self._listings = listings
+    def __init__(self, board: Board, clocks: Clocks) -> None:
+        self._board = board
+        self._clocks = clocks
+        self._delays_s = dict.fromkeys(LIMITS, (0.0, 0.0))
         self._plans: list[_Plan] = []
         self._weights: dict[tuple[str, str], tuple[int, int]] = {}
 
@@ -53,6 +61,22 @@ class Rest:
         """Answers the next `n` calls with this status; a 418 names the end of the ban, `ban_ms` from now."""
         self._plans.append(_Plan(status, n, retry_after_s, ban_ms))
 
+    def slow(self, market: str, seconds: float, before: float) -> None:
+        """Answers so much later from now on; `before` of it passes before the answer is made, the rest after."""
+        self._delays_s[market] = seconds * before, seconds * (1 - before)
+
+    @web.middleware
+    async def delayed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Middleware: the network between client and REST is slow."""
+        market = "um" if request.path.startswith("/fapi/") else "spot"
+        if not request.path.startswith(("/fapi/", "/api/")) or not any(self._delays_s[market]):
+            return await handler(request)
+        before_s, after_s = self._delays_s[market]
+        await asyncio.sleep(before_s)
+        response = await handler(request)
+        await asyncio.sleep(after_s)
+        return response
+
     # -- endpoints -----------------------------------------------------------------------------------------------------
 
     async def _um_ping(self, request: web.Request) -> web.Response:
@@ -62,17 +86,19 @@ class Rest:
         return self._answer(request, "spot", 1, {})
 
     async def _um_time(self, request: web.Request) -> web.Response:
-        return self._answer(request, "um", 1, {"serverTime": now_ns() // 1_000_000})
+        return self._answer(request, "um", 1, {"serverTime": self._clocks.now_ms("um")})
 
     async def _spot_time(self, request: web.Request) -> web.Response:
         is_us = request.headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND"
-        return self._answer(request, "spot", 1, {"serverTime": now_ns() // (1_000 if is_us else 1_000_000)})
+        return self._answer(
+            request, "spot", 1, {"serverTime": self._clocks.now_ns("spot") // (1_000 if is_us else 1_000_000)}
+        )
 
     async def _um_info(self, request: web.Request) -> web.Response:
-        return self._answer(request, "um", 1, um_exchange_info(self._listings["um"], now_ns() // 1_000_000))
+        return self._answer(request, "um", 1, um_exchange_info(self._board.shown("um"), self._clocks.now_ms("um")))
 
     async def _spot_info(self, request: web.Request) -> web.Response:
-        listed = self._listings["spot"]
+        listed = self._board.shown("spot")
         asked = self._symbols_asked(request)
         if isinstance(asked, web.Response):
             return asked
@@ -81,9 +107,13 @@ class Rest:
             if not asked <= known:
                 return self._error(request, "spot", 400, -1121, "Invalid symbol.")
             listed = [listing for listing in listed if listing.symbol in asked]
-        return self._answer(
-            request, "spot", 20, spot_exchange_info(listed, now_ns() // 1_000_000), {"symbol", "symbols"}
-        )
+        status = request.query.get("symbolStatus")
+        if status is not None:
+            if status not in STATUSES["spot"]:
+                return self._error(request, "spot", 400, -1122, "Invalid symbolStatus.")
+            listed = [listing for listing in listed if listing.status == status]
+        info = spot_exchange_info(listed, self._clocks.now_ms("spot"))
+        return self._answer(request, "spot", 20, info, _SPOT_PARAMETERS)
 
     def _symbols_asked(self, request: web.Request) -> set[str] | web.Response | None:
         if "symbol" in request.query:
@@ -115,7 +145,7 @@ class Rest:
             return planned
         unknown = request.query.keys() - (parameters or set())
         used = self._weigh(request, market, weight)
-        if used > _LIMITS[market]:
+        if used > LIMITS[market]:
             return self._too_much(request, market, 429, 60 - now_ns() // 1_000_000_000 % 60, None)
         if unknown:
             allowed = len(request.query) - len(unknown)
@@ -160,12 +190,12 @@ class Rest:
             )
         elif market == "um":
             text = (
-                f"Too many requests; current limit of IP({request.remote}) is {_LIMITS[market]} requests per minute. "
+                f"Too many requests; current limit of IP({request.remote}) is {LIMITS[market]} requests per minute. "
                 "Please use the websocket for live updates to avoid polling the API."
             )
         else:
             text = (
-                f"Too much request weight used; current limit is {_LIMITS[market]} request weight per 1 MINUTE. "
+                f"Too much request weight used; current limit is {LIMITS[market]} request weight per 1 MINUTE. "
                 "Please use WebSocket Streams for live updates to avoid polling the API."
             )
         response = self._error(request, market, status, -1003, text)
@@ -182,99 +212,3 @@ class Rest:
         if market == "spot":
             headers["X-MBX-USED-WEIGHT"] = str(used)
         return web.Response(status=status, text=body, content_type="application/json", headers=headers)
-
-
-def um_exchange_info(listed: list[Listing], at_ms: int) -> dict[str, Any]:
-    """The body of `/fapi/v1/exchangeInfo`, with the keys of 2026-08."""
-    return {
-        "timezone": "UTC",
-        "serverTime": at_ms,
-        "futuresType": "U_MARGINED",
-        "rateLimits": [
-            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": _LIMITS["um"]},
-            {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200},
-            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
-        ],
-        "exchangeFilters": [],
-        "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
-        "symbols": [_um_symbol(listing) for listing in listed],
-    }
-
-
-def _um_symbol(listing: Listing) -> dict[str, Any]:
-    tick, lot = decimal_text(listing.tick, listing.price_decimals), decimal_text(listing.lot, listing.quantity_decimals)
-    return {
-        "symbol": listing.symbol,
-        "pair": listing.symbol,
-        "contractType": "PERPETUAL",
-        "deliveryDate": 4133404800000,
-        "onboardDate": 1567965300000,
-        "status": "TRADING",
-        "maintMarginPercent": "2.5000",
-        "requiredMarginPercent": "5.0000",
-        "baseAsset": listing.base_asset,
-        "quoteAsset": "USDT",
-        "marginAsset": "USDT",
-        "pricePrecision": listing.price_decimals,
-        "quantityPrecision": listing.quantity_decimals,
-        "baseAssetPrecision": 8,
-        "quotePrecision": 8,
-        "underlyingType": "COIN",
-        "underlyingSubType": ["PoW"],
-        "triggerProtect": "0.0500",
-        "liquidationFee": "0.012500",
-        "marketTakeBound": "0.05",
-        "maxMoveOrderLimit": 10000,
-        "filters": [
-            {"maxPrice": "4529764", "tickSize": tick, "minPrice": tick, "filterType": "PRICE_FILTER"},
-            {"maxQty": "1000000", "minQty": lot, "filterType": "LOT_SIZE", "stepSize": lot},
-            {"notional": "5", "filterType": "MIN_NOTIONAL"},
-        ],
-        "orderTypes": [
-            "LIMIT",
-            "MARKET",
-            "STOP",
-            "STOP_MARKET",
-            "TAKE_PROFIT",
-            "TAKE_PROFIT_MARKET",
-            "TRAILING_STOP_MARKET",
-        ],
-        "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
-        "permissionSets": ["GRID", "COPY", "DCA"],
-    }
-
-
-def spot_exchange_info(listed: list[Listing], at_ms: int) -> dict[str, Any]:
-    """The body of `/api/v3/exchangeInfo`."""
-    return {
-        "timezone": "UTC",
-        "serverTime": at_ms,
-        "rateLimits": [
-            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": _LIMITS["spot"]},
-            {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5, "limit": 300_000},
-        ],
-        "exchangeFilters": [],
-        "symbols": [_spot_symbol(listing) for listing in listed],
-    }
-
-
-def _spot_symbol(listing: Listing) -> dict[str, Any]:
-    tick, lot = decimal_text(listing.tick, listing.price_decimals), decimal_text(listing.lot, listing.quantity_decimals)
-    return {
-        "symbol": listing.symbol,
-        "status": "TRADING",
-        "baseAsset": listing.base_asset,
-        "baseAssetPrecision": 8,
-        "quoteAsset": "USDT",
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "filters": [
-            {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000.00000000", "tickSize": tick},
-            {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "9000000.00000000", "stepSize": lot},
-        ],
-        "permissions": [],
-        "permissionSets": [["SPOT"]],
-    }

@@ -21,6 +21,7 @@ ALTERED = 16
 DIGEST_BYTES = 8
 _RECORD = struct.Struct("<q8sII")
 RECORD_BYTES = _RECORD.size
+_SENT_NS = struct.Struct("<q")
 _DELIVERIES = struct.Struct("<I")
 _DELIVERIES_AT = 16
 
@@ -55,6 +56,12 @@ def unpack(records: bytes) -> list[Sent]:
         struct.error: The length is no multiple of 24.
     """
     return [Sent(*fields) for fields in _RECORD.iter_unpack(records)]
+
+
+def sent_ns(records: bytearray, at_bytes: int) -> int:
+    """When the frame was generated whose record starts at `at_bytes`."""
+    at_ns: int = _SENT_NS.unpack_from(records, at_bytes)[0]
+    return at_ns
 
 
 def add_delivery(records: bytearray, at_bytes: int) -> None:

@@ -8,10 +8,12 @@ from ssl import SSLContext
 
 from picows import WSListener, WSUpgradeRequest, WSUpgradeResponseWithListener, ws_create_server
 
-from tests.sims.exchange.connection import Connection, Deferred
-from tests.sims.exchange.handshakes import Answer
+from tests.sims.exchange.connection import Connection
+from tests.sims.exchange.handshakes import Answer, Deferred
 from tests.sims.exchange.names import parse_address
 from tests.sims.exchange.options import Options
+from tests.sims.exchange.rules import Rules
+from tests.sims.exchange.spans import Spans
 from tests.sims.exchange.streams import ExchangeStream, Streams
 
 PING_S = {"um": 180.0, "spot": 20.0}
@@ -25,6 +27,9 @@ class Server:
 
     Attributes:
         streams: The exchange streams.
+        spans: When each connection was served with what.
+        rules: What holds at the moment.
+        flows: Whether a stream of a market may have data at the moment, whoever is subscribed.
         connections: Those that are open.
         dirty: Those that have something to flush.
         answers: Planned answers to the next handshakes.
@@ -35,6 +40,9 @@ class Server:
 
     def __init__(self, options: Options, find: Callable[[ExchangeStream], bool]) -> None:
         self._options = options
+        self.rules = Rules(options.max_age_s)
+        self.spans = Spans()
+        self.flows: Callable[[str, str], bool] = lambda market, name: True
         self.streams = Streams(find, keeps_records=not options.no_record)
         self.connections: dict[int, Connection] = {}
         self.dirty: list[Connection] = []
@@ -103,12 +111,23 @@ class Server:
 
     def closed(self, connection: Connection) -> None:
         self.connections.pop(connection.id, None)
-        connection.leave_all()
         self.drained.set()
         self.log(f"connection {connection.id} closed after {connection.frames_sent} frames")
 
     def subscribed(self) -> None:
         self.on_subscribed()
+
+    def serves(self, market: str, route: str, name: str) -> bool:
+        """Whether connections on a route get this stream's data."""
+        stream = self.streams.find_living(market, name)
+        is_silent = stream is not None and stream.is_silent
+        return not is_silent and self.rules.serves(market, route, name) and self.flows(market, name)
+
+    def review(self, market: str) -> None:
+        """After a change: all connections of a market join and leave streams as it is right now."""
+        for connection in list(self.connections.values()):
+            if connection.market == market:
+                connection.subscriptions.review()
 
     def ban(self, peer: str) -> None:
         """Refuses an IP's handshakes for a while."""
@@ -144,16 +163,18 @@ class Server:
     async def keep_alive(self) -> None:
         """Pings, cuts who does not answer, and who is too old; for ever."""
         options = self._options
-        shortest = min(options.ping_s or min(PING_S.values()), options.pong_s or 60.0, options.max_age_s, 4.0)
         while True:
+            ages_s = [age.seconds for age in self.rules.max_ages.values()]
+            shortest = min(options.ping_s or min(PING_S.values()), options.pong_s or 60.0, *ages_s, 1.0)
             await asyncio.sleep(max(0.02, shortest / 4))
             now = time.monotonic()
             for connection in list(self.connections.values()):
                 if connection.is_half_open or connection.is_closing:
                     continue
-                if now - connection.opened_at >= options.max_age_s:
-                    self.log(f"connection {connection.id} is {options.max_age_s:g} s old and is cut")
-                    connection.close(1001, "going away")
+                age = self.rules.max_ages[connection.market]
+                if now - connection.opened_at >= age.seconds:
+                    self.log(f"connection {connection.id} is {age.seconds:g} s old and is cut")
+                    connection.cut(age.how)
                 else:
                     market = connection.market
                     connection.keep_alive(options.ping_s or PING_S[market], options.pong_s or PONG_S[market])

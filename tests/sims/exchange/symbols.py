@@ -27,6 +27,7 @@ _KNOWN: tuple[tuple[str, float, int, int, int, int, int], ...] = (
     ("BCH", 511.3, 2, 1, 3, 1, 3),
     ("ETC", 14.871, 3, 1, 2, 2, 2),
 )
+_QUOTES = ("USDT", "USDC", "FDUSD", "BTC", "ETH", "BNB", "TRY", "EUR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,9 @@ class Listing:
         quantity_decimals: Decimals of a quantity as text.
         lot: The lot in units of the last decimal of the quantity.
         typical_lots: A usual quantity of a level, in lots.
+        status: As exchangeInfo says it.
+        contract_type: Of um: `PERPETUAL`, `CURRENT_QUARTER`, `TRADIFI_PERPETUAL` ...
+        onboard_ms: When it was listed, in ms since 1970.
     """
 
     symbol: str
@@ -52,10 +56,22 @@ class Listing:
     quantity_decimals: int
     lot: int
     typical_lots: int
+    status: str = "TRADING"
+    contract_type: str = "PERPETUAL"
+    onboard_ms: int = 1_567_965_300_000
+
+    @property
+    def pair(self) -> str:
+        """The symbol without the delivery date of a contract that has one: `BTCUSDT` of `BTCUSDT_261225`."""
+        return self.symbol.partition("_")[0]
+
+    @property
+    def quote_asset(self) -> str:
+        return next((asset for asset in _QUOTES if self.pair.endswith(asset) and self.pair != asset), "USDT")
 
     @property
     def base_asset(self) -> str:
-        return self.symbol.removesuffix("USDT")
+        return self.pair.removesuffix(self.quote_asset)
 
     def price_text(self, ticks: int) -> str:
         return decimal_text(ticks * self.tick, self.price_decimals)
@@ -80,11 +96,12 @@ def default_symbols(count: int) -> list[str]:
 
 def listings(market: str, symbols: list[str]) -> list[Listing]:
     """How a market lists these symbols; the same names give the same ticks and lots always."""
-    return [_listing(market, symbol, rank) for rank, symbol in enumerate(symbols)]
+    return [listing(market, symbol, rank) for rank, symbol in enumerate(symbols)]
 
 
-def _listing(market: str, symbol: str, rank: int) -> Listing:
-    known = next((row for row in _KNOWN if f"{row[0]}USDT" == symbol), None)
+def listing(market: str, symbol: str, rank: int) -> Listing:
+    """How a market lists one symbol, at this place of its list."""
+    known = next((row for row in _KNOWN if f"{row[0]}USDT" == symbol.partition("_")[0]), None)
     if known is None:
         rng = random.Random(f"listing:{symbol}")
         digits = rng.randint(-4, 3)

@@ -1,0 +1,149 @@
+"""Asks one market's REST what it lists: one call, one answer or one reason.
+
+The only file of ingest that speaks HTTP. When the exchange says wait, nothing is asked before that time is over: asking
+on while limited leads to a ban, and asking while banned makes it longer (reference/binance-protocol.md section 5.2).
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from common.clock import now_ns
+from common.version import VERSION
+from ingest.exchange_info import Listing, NotExchangeInfo, read
+
+CONNECT_S = 5.0
+SILENT_S = 10.0
+WHOLE_S = 60.0
+BODY_BYTES = 64 << 20
+"""What is larger is no list (spot's had 1.9 MB in 2021)."""
+
+LONGEST_BAN_S = 3 * 86_400.0
+BLOCKED_S = 300.0
+ELSEWHERE_S = 600.0
+BAN_S = 120.0
+
+_BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
+
+
+class Unavailable(Exception):
+    """The list cannot be had now; the message is a sentence for the log.
+
+    Attributes:
+        wait_s: How long the exchange wants no further call; 0 where it does not say.
+    """
+
+    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a market's list is, below its REST address.
+
+    Attributes:
+        path: The endpoint.
+        weight: What a call costs of the minute's budget (2,400 on um, 6,000 on spot).
+        params: The query: permission sets make spot's body long, and are of no use here.
+    """
+
+    path: str
+    weight: int
+    params: dict[str, str] = field(default_factory=dict)
+
+
+SOURCES = {
+    "um": Source("/fapi/v1/exchangeInfo", 1),
+    "spot": Source("/api/v3/exchangeInfo", 20, {"showPermissionSets": "false"}),
+}
+"""Source: reference/binance-protocol.md sections 4.2 and 4.3."""
+
+
+class MarketList:
+    """The list of one market.
+
+    Args:
+        market: `um` or `spot`.
+        base_url: The market's REST address.
+    """
+
+    def __init__(self, market: str, base_url: str) -> None:
+        self.market = market
+        self._source = SOURCES[market]
+        self._url = base_url + self._source.path
+        self._free_at_s = 0.0
+
+    @property
+    def wait_s(self) -> float:
+        """How long the exchange wants no further call."""
+        return max(0.0, self._free_at_s - time.monotonic())
+
+    async def fetch(self) -> Listing:
+        """Asks once; aiohttp itself asks a second time where the connection ends before any answer.
+
+        Raises:
+            Unavailable: No connection, no answer in time, a refusal, or a body that is no list.
+        """
+        if wait_s := self.wait_s:
+            raise Unavailable(f"{self._url}: the exchange wants no call for {wait_s:.0f} s more", wait_s)
+        try:
+            status, headers, body = await self._get()
+        except TimeoutError:
+            raise Unavailable(f"{self._url}: no answer in time") from None
+        except aiohttp.ClientPayloadError as error:
+            raise Unavailable(f"{self._url}: the body ended early: {_line(str(error))}") from None
+        except aiohttp.ClientError as error:
+            raise Unavailable(f"{self._url}: {_line(str(error)) or type(error).__name__}") from None
+        if status != 200:
+            refused = _refusal(status, headers.get("Retry-After", ""), body)
+            self._free_at_s = time.monotonic() + refused.wait_s
+            raise Unavailable(f"{self._url}: {refused}", refused.wait_s)
+        try:
+            return read(body)
+        except NotExchangeInfo as error:
+            raise Unavailable(f"{self._url}: {error}") from None
+
+    async def _get(self) -> tuple[int, Mapping[str, str], bytearray]:
+        limits = aiohttp.ClientTimeout(total=WHOLE_S, connect=CONNECT_S, sock_read=SILENT_S)
+        async with (
+            aiohttp.ClientSession(timeout=limits, headers={"User-Agent": f"maserver/{VERSION}"}) as session,
+            session.get(self._url, params=self._source.params) as answer,
+        ):
+            body = bytearray()
+            async for chunk in answer.content.iter_any():
+                body += chunk
+                if len(body) > BODY_BYTES:
+                    raise Unavailable(f"{self._url}: more than {BODY_BYTES} bytes; that is no list")
+            return answer.status, answer.headers, body
+
+
+def _refusal(status: int, retry_after: str, body: bytearray) -> Unavailable:
+    """Why the exchange refuses, and how long it wants no call (reference sections 1.8, 5.2, 5.3)."""
+    told_s = min(float(retry_after), LONGEST_BAN_S) if retry_after.isascii() and retry_after.isdigit() else None
+    if status == 418:
+        until = _BANNED_UNTIL.search(body)
+        ends_s = int(until[1]) / 1000 - now_ns() / 1e9 if until else BAN_S
+        wait_s = max(told_s or 0.0, min(ends_s, LONGEST_BAN_S))
+        return Unavailable(f"this address is banned for {wait_s:.0f} s (418)", wait_s)
+    if status == 429:
+        wait_s = 60 - now_ns() / 1e9 % 60 if told_s is None else told_s
+        return Unavailable(f"too many requests from this address; waiting {wait_s:.0f} s (429)", wait_s)
+    if status == 451:
+        return Unavailable("the exchange does not serve this location (451)", told_s or ELSEWHERE_S)
+    if status == 403:
+        return Unavailable(f"the exchange's firewall blocks this address (403): {_text(body)}", told_s or BLOCKED_S)
+    return Unavailable(f"status {status}: {_text(body)}", told_s or 0.0)
+
+
+def _text(body: bytearray) -> str:
+    """What a refusal's body says, without HTML."""
+    return _line(re.sub(r"<[^>]*>", " ", body[:4096].decode("utf-8", "replace"))) or "without a word"
+
+
+def _line(text: str) -> str:
+    """The text as one short line of a log."""
+    return " ".join(text.split())[:160]

@@ -1,0 +1,110 @@
+"""Connections and streams that are there and say nothing."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LENGTH, Tell
+from tests.sims.matrix import accounted, connections, recording
+
+BOOK, MARK = "btcusdt@depth20@100ms", "btcusdt@markPrice@1s"
+STALL_S = 11.0 if LENGTH <= 2 else 30.0
+
+
+@pytest.mark.parametrize("collectors", [1, 2])
+def test_a_stall_and_then_a_burst(collectors: int, tmp_path: Path, tell: Tell) -> None:
+    """Everything is held back, then comes at once: doubted meanwhile, nothing is missing, and no row holds."""
+    with recording(tmp_path, collectors=collectors) as built:
+        built.exchange.fault("stall", seconds=STALL_S)
+        time.sleep(STALL_S + 6)
+        assert accounted(built, tell).missing == {}
+        assert "is silent" in built.log("ingest")
+
+
+def test_a_stall_that_ends_with_the_connection(tmp_path: Path, tell: Tell) -> None:
+    """What was held back is lost with the connection: it lies in a row."""
+    with recording(tmp_path) as built:
+        built.exchange.fault("stall", seconds=60.0, market="um")
+        time.sleep(3)
+        built.exchange.fault("cut", how="fin", market="um")
+        time.sleep(5)
+        accounted(built, tell, "disconnect")
+
+
+def test_pings_without_pong(tmp_path: Path, tell: Tell) -> None:
+    """The exchange answers no pings: it is no loss while frames come."""
+    with recording(tmp_path, INGEST__IDLE_PING_S=1) as built:
+        built.exchange.fault("pongs", answers=False)
+        time.sleep(10)
+        built.exchange.fault("pongs", answers=True)
+        accounted(built, tell, "disconnect")
+
+
+def test_pings_go_on_and_no_data_comes(tmp_path: Path, tell: Tell) -> None:
+    """The silent death of a connection: replaced as soon as all its streams are silent together."""
+    with recording(tmp_path) as built:
+        built.exchange.fault("dead", market="um")
+        time.sleep(14)
+        accounted(built, tell, "stale")
+        assert "the next connection is opened" in built.log("ingest")
+
+
+def test_one_subscription_that_went_deaf(tmp_path: Path, tell: Tell) -> None:
+    """One stream of a connection falls silent, its neighbours go on: subscribed again, and it delivers again."""
+    with recording(tmp_path, warm_s=8) as built:
+        built.exchange.fault("silence", market="um", streams=[BOOK], connection=connections(built, "um")[0])
+        built.exchange.fault("silence", market="um", streams=[BOOK], connection=connections(built, "um")[1])
+        time.sleep(10)
+        result = accounted(built, tell, "stale")
+        assert {row.stream.channel for row in result.holding()} == {"depth20"}
+        assert "md:um:depth20:BTCUSDT delivers again" in built.log("ingest")
+
+
+def test_a_stream_that_the_exchange_does_not_send(tmp_path: Path, tell: Tell) -> None:
+    """Silent for everybody: named, its connection replaced, and the row ends with its first frame."""
+    with recording(tmp_path, warm_s=8) as built:
+        built.exchange.fault("silence", market="um", streams=[BOOK, MARK])
+        time.sleep(26)
+        assert "md:um:depth20:BTCUSDT is silent" in built.log("ingest")
+        assert "md:um:markPrice:BTCUSDT is silent" in built.log("ingest")
+        built.exchange.fault("speak", market="um", streams=[BOOK, MARK])
+        time.sleep(4)
+        result = accounted(built, tell, "stale")
+        assert {row.stream.symbol for row in result.holding()} == {"BTCUSDT"}
+
+
+def test_streams_that_moved_to_another_route(tmp_path: Path, tell: Tell) -> None:
+    """What happened on 2026-04-23: acknowledged and silent from the start. Each names itself within a minute."""
+    with recording(tmp_path, warm_s=0) as built:
+        built.exchange.fault("reroute", streams=["btcusdt@aggTrade", "ethusdt@aggTrade"], route="public")
+        built.exchange.fault("cut", how="fin", market="um")
+        time.sleep(45)
+        log = built.log("ingest")
+        assert "md:um:aggTrade:BTCUSDT is silent" in log
+        assert "md:um:aggTrade:ETHUSDT is silent" in log
+        result = accounted(built, tell, "disconnect", "stale")
+        assert {("aggTrade", "stale")} <= {(row.channel, row.cause) for row in result.rows}
+
+
+def test_a_quiet_symbol_is_no_silent_one(tmp_path: Path, tell: Tell) -> None:
+    """A symbol in which almost nothing happens gets no row."""
+    with recording(
+        tmp_path, "--symbols", "BTCUSDT,QUIETUSDT", "--quiet", "QUIETUSDT", SYMBOLS="BTCUSDT,QUIETUSDT",
+        CHANNELS="depth20,aggTrade,bookTicker,forceOrder", warm_s=45 * max(1.0, LENGTH / 2),
+    ) as built:  # fmt: skip
+        accounted(built, tell)
+
+
+def test_nothing_at_all_ends_the_process(tmp_path: Path) -> None:
+    """Connections are there and nothing comes on any of them, old or new: the collector drains and ends with 1."""
+    with recording(tmp_path, INGEST__EXIT_AFTER_S=12, warm_s=2) as built:
+        names = {market: list(built.exchange.streams(market)) for market in ("um", "spot")}
+        for market, streams in names.items():
+            built.exchange.fault("silence", market=market, streams=streams)
+        assert built.process("ingest").wait(40) == 1
+        log = built.log("ingest")
+        assert "nothing came from the exchange" in log
+        assert "the next connection is opened" in log
+        for market, streams in names.items():
+            built.exchange.fault("speak", market=market, streams=streams)

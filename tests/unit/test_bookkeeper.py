@@ -1,0 +1,107 @@
+"""From what was read to the rows of the ledger, over the restarts of archivers."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from archiver.bookkeeper import SETTLED_S, Bookkeeper
+from archiver.staging import Stage
+from common import ledger, session
+from common.clock import SECOND_NS
+from common.ledger import Row
+from common.session import Closed, Event, Opened
+from common.streams import Stream
+
+TRADES = Stream("um", "aggTrade", "BTCUSDT")
+START_NS = 1_794_000_000 * SECOND_NS
+
+
+def at(seconds: float) -> int:
+    return START_NS + int(seconds * SECOND_NS)
+
+
+class Archiver:
+    """One archiver's books, from its start to its end, on the data folder of all."""
+
+    def __init__(self, data: Path, stage: Path) -> None:
+        self.books = Bookkeeper(data, dead_after_s=15)
+        self.books.take_over([TRADES])
+        self.stage = Stage(stage, grace_s=1)
+        self._data = data
+        self._read = 0
+
+    def read(self, *what: tuple[float, int | Event], now_s: float = 0.0, connection: bytes = b"a-1") -> None:
+        """Reads trades (their ids) and events, each at its time."""
+        entries = []
+        for seconds, one in what:
+            self._read += 1
+            if isinstance(one, int):
+                kind, body = b"d", json.dumps({"E": 1, "a": one, "m": True}, separators=(",", ":")).encode()
+            else:
+                kind, body = b"e", session.encode(one)
+            fields = [b"c", connection, b"t", b"%d" % at(seconds), b"n", b"%d" % self._read, kind, body]
+            entries.append((b"%d-0" % self._read, fields))
+        self.stage.add(TRADES, entries, now_s)
+        self.books.take(self.stage, now_s)
+
+    def rows(self) -> list[Row]:
+        asyncio.run(self.books.settle(at_once=True))
+        return ledger.read(self._data)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def test_ids_tell_what_a_gap_lacks_and_a_successor_keeps_it(data: Path, tmp_path: Path) -> None:
+    """The number is counted by the ids, and an archiver that starts later, and knows no ids, does not forget it."""
+    first = Archiver(data, tmp_path / "first")
+    first.read((0, Opened(at(0))), (1, 10), (2, Closed(at(2), "gate")), (8, Opened(at(8), 2)), (9, 15))
+    (row,) = first.rows()
+    assert (row.cause, row.frames_missing, row.to_ns) == ("gate", 4, at(8))
+    second = Archiver(data, tmp_path / "second")
+    second.read((10, 16), (11, Opened(at(0))))
+    assert [(each.frames_missing, each.healed_by) for each in second.rows()] == [(4, None)]
+
+
+def test_a_gap_that_ids_disprove_stays_withdrawn(data: Path, tmp_path: Path) -> None:
+    """Silent, doubted, and nothing was missing: the row is taken back, also for an archiver that starts later."""
+    first = Archiver(data, tmp_path / "first")
+    first.read((0, Opened(at(0))), (1, 10), (30, Closed(at(2), "stale")))
+    assert [(row.cause, row.to) for row in first.rows()] == [("stale", None)]
+    first.read((40, Opened(at(40), 2)))
+    assert [row.healed_by for row in first.rows()] == [None]
+    first.read((41, 11))
+    assert [(row.frames_missing, row.healed_by) for row in first.rows()] == [(0, "ids")]
+    second = Archiver(data, tmp_path / "second")
+    second.read((42, 12), (43, Opened(at(40), 2)))
+    assert [row.healed_by for row in second.rows()] == ["ids"]
+
+
+def test_a_hole_waits_for_the_twin(data: Path, tmp_path: Path) -> None:
+    """Ids that one connection lacks have no row when another brings them; what nobody brings has one."""
+    archiver = Archiver(data, tmp_path / "stage")
+    archiver.read((0, Opened(at(0))), (1, 10), (2, 13), now_s=100.0)
+    archiver.read((2.5, 11), (2.6, 12), now_s=100.5, connection=b"b-1")
+    assert archiver.rows() == []
+    archiver.read((3, 20), now_s=200.0)
+    archiver.read((4, 21), now_s=200.0 + SETTLED_S + 1)
+    (row,) = archiver.rows()
+    assert (row.cause, row.frames_missing) == ("upstream", 6)
+    archiver.read(*((5, number) for number in range(14, 20)), now_s=210.0, connection=b"b-1")
+    assert [each.healed_by for each in archiver.rows()] == ["ids"]
+
+
+def test_a_cause_that_comes_later_replaces_upstream(data: Path, tmp_path: Path) -> None:
+    """A hole is found first, and then a collector that died turns out to be its cause: one row holds."""
+    archiver = Archiver(data, tmp_path / "stage")
+    archiver.read((0, Opened(at(0))), (1, 10), now_s=1.0)
+    archiver.read((9, Opened(at(9))), (9, 15), now_s=1.0, connection=b"b-1")
+    assert [row.cause for row in archiver.rows()] == ["upstream"]
+    archiver.books.judge({}, archiver.stage, frozenset(), 1.0)
+    archiver.books.judge({b"b-1": b"1 1"}, archiver.stage, frozenset(), 30.0)
+    holding = [row for row in archiver.rows() if row.healed_by is None]
+    assert [(row.cause, row.frames_missing, row.from_ns, row.to_ns) for row in holding] == [("crash", 4, at(1), at(9))]
