@@ -126,15 +126,19 @@ class Subscriber:
     def _covered_ns(self, lane: Lane, heard_ns: int) -> int:
         """Up to when what the exchange sent has come: less what is still on its way, and not into a silence."""
         last_ns = max(lane.heard_ns, lane.opened_ns)
-        pace = self._paces.get(lane.stream)
-        channel = CHANNELS.get(lane.stream.channel)
-        usual_s = pace.usual_s if pace else None
-        if usual_s is None and channel is not None and channel.pace_s is not None:
-            usual_s = 3 * channel.pace_s
+        usual_s = self._longest_s(lane)
         if usual_s is None or heard_ns - last_ns < usual_s * SECOND_NS:
             last_ns = heard_ns
         lag_ns = self._lag_of(lane, heard_ns)
         return last_ns - (lag_ns if lag_ns > LATE_NS else 0)
+
+    def _longest_s(self, lane: Lane) -> float | None:
+        """A longer pause of the stream was a silence, in s; None where that is not known."""
+        pace, channel = self._paces.get(lane.stream), CHANNELS.get(lane.stream.channel)
+        usual_s = pace.usual_s if pace is not None else None
+        if channel is None or (usual_s is None and channel.pace_s is None):
+            return None
+        return max(1.0, 3 * (usual_s or 0.0)) if channel.pace_s is None else usual_s or 3 * channel.pace_s
 
     def _lag_of(self, lane: Lane, heard_ns: int) -> int:
         """How late the lane's last frame was, in ns; where it does not say, or came long ago, how late others are."""
