@@ -69,7 +69,8 @@ async def workers(service: Service) -> None:
     """Two workers that log and then sleep; drains without waiting for them."""
     pool = service.processes(2, initializer=_greet)
     loop = asyncio.get_running_loop()
-    pids = await asyncio.gather(*(loop.run_in_executor(pool, _work, service.settings.state_dir, number) for number in range(2)))
+    folder = service.settings.state_dir
+    pids = await asyncio.gather(*(loop.run_in_executor(pool, _work, folder, number) for number in range(2)))
     log.info("ready", extra={"pids": pids})
     asleep = [loop.run_in_executor(pool, time.sleep, 60) for _ in pids]
     await service.stopping.wait()
