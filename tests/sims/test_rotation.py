@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import accounted, recording
+from tests.sims.matrix import LONG, accounted, recording
+
+pytestmark = LONG
 
 
 def rotations(log: str) -> int:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import accounted, connections, recording
+from tests.sims.matrix import LONG, accounted, connections, recording
+
+pytestmark = LONG
 
 BOOK, MARK = "btcusdt@depth20@100ms", "btcusdt@markPrice@1s"
 STALL_S = 11.0 if LENGTH <= 2 else 30.0
