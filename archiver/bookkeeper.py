@@ -164,7 +164,9 @@ class Bookkeeper:
     def judge(self, beats: dict[bytes, bytes], stage: Stage, unread: frozenset[Stream], now_s: float) -> None:
         """Decides which sessions live, by their collectors' signs of life; `unread` streams are judged later.
 
-        A sign that changes is life, one that does not for `dead_after_s` is death; until then all stays as it is.
+        A sign that changes is life, one that does not for `dead_after_s` is death; until then all stays as it is. A
+        sign that says more than is known of a dead session (its spill was sent later) lets it live, until it is buried
+        again with that.
         """
         alive, dead = set(), set()
         silent = {one.connection for coverage in self._coverage.values() for one in coverage.silent()}
@@ -180,17 +182,18 @@ class Bookkeeper:
         self._signs = {name: sign for name, sign in self._signs.items() if name in silent}
         for stream, coverage in self._coverage.items():
             for session in coverage.silent() if stream not in unread else ():
-                if session.dead and session.connection in alive:
+                value = beats.get(session.connection.encode(), b"")
+                if session.dead and (session.connection in alive or _heard_ns(value) > session.last_ns):
                     session.dead = False
                     self._changed.add(stream)
                 elif not session.dead and session.connection in dead:
-                    self._bury(coverage, session, beats.get(session.connection.encode(), b""), stage)
+                    self._bury(coverage, session, value, stage)
                     self._changed.add(stream)
 
     def _bury(self, coverage: Coverage, session: Session, value: bytes, stage: Stage) -> None:
         """A dead session's coverage ends with the last that is known of it, by its own word or by its frames."""
         stream, name = coverage.stream, session.connection
-        session.heard(int(value.partition(b" ")[0] or 0))
+        session.heard(_heard_ns(value))
         session.heard(stage.heard(stream).get(name, 0))
         for number in (session.last_ns // MINUTE_NS, session.last_ns // MINUTE_NS + 1):
             session.heard(self._last_archived(Minute(stream, number), name))
@@ -278,6 +281,11 @@ def _informed(row: Row, known: Row | None) -> Row:
     if known is None or row.frames_missing is not None or (known.from_, known.to) != (row.from_, row.to):
         return row
     return msgspec.structs.replace(row, frames_missing=known.frames_missing, healed_by=known.healed_by)
+
+
+def _heard_ns(sign: bytes) -> int:
+    """Until when a connection is in Redis, by its sign of life."""
+    return int(sign.partition(b" ")[0] or 0)
 
 
 def _same(row: Row, known: Row | None) -> bool:

@@ -201,14 +201,14 @@ def _override_contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     """Overrides of one thing twice, of a symbol that is not recorded, or that would never open again."""
     gate, targets = settings.gate, set()
     defaults = Thresholds(gate.close_above_ms, gate.open_below_ms, gate.dwell_s)
-    is_listed = not any(name.lower() == "all" or {"*", "!"} & set(name) for name in settings.symbols)
+    wanted = symbols.Wanted.read(settings.symbols)
     for market, symbol, _ in map(parse, gate.overrides):
         target = f"{market}:{symbol}" if symbol else market
         merged = ThresholdTable(defaults, gate.overrides).of(market, symbol)
         if target in targets:
             yield "gate.overrides", f"{target} stands twice; remove one of the two"
-        elif symbol and is_listed and symbol not in settings.symbols:
-            yield "gate.overrides", f"symbols has no {symbol}{nearest(symbol, settings.symbols)}"
+        elif symbol and symbol not in wanted.names and not any(symbols.fits(one, symbol) for one in wanted.patterns):
+            yield "gate.overrides", f"symbols has no {symbol}{nearest(symbol, wanted.names)}"
         elif merged.open_below_ms > merged.close_above_ms and gate.open_below_ms <= gate.close_above_ms:
             yield (
                 "gate.overrides",

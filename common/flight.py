@@ -18,9 +18,6 @@ from common.wire import Link, ReplyError
 
 log = logging.getLogger(__name__)
 
-WINDOW_BYTES = 4 << 20
-"""At most so much is on its way to Redis at once; the rest waits here, where it can be counted."""
-
 
 @dataclass(slots=True, eq=False)
 class Batch:
@@ -30,7 +27,7 @@ class Batch:
         packed: The commands.
         count: How many.
         number: Its place in the order.
-        since_s: When it came, in s of the loop's clock; when it is read back from disk, then.
+        since_s: When it came, from the hand or from disk; then when it was accepted. In s of the loop's clock.
         on_disk: Whether the spill has it too.
     """
 
@@ -42,9 +39,14 @@ class Batch:
 
 
 class Flight:
-    """All batches on their way."""
+    """All batches on their way.
 
-    def __init__(self) -> None:
+    Args:
+        window_bytes: At most so much is on its way to Redis at once; the rest waits here, where it can be counted.
+    """
+
+    def __init__(self, window_bytes: int) -> None:
+        self.window_bytes = window_bytes
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Batch] = deque()
         self._sent: deque[Batch] = deque()
@@ -135,7 +137,19 @@ class Flight:
     # The link.
 
     def attach(self, link: Link) -> None:
-        """Sends everything again, over a new link."""
+        """Sends everything over a new link."""
+        self.link = link
+        self._accepted_s = self._covered_s = self._loop.time()
+        self._send()
+        self.hungry.set()
+
+    def detach(self) -> None:
+        """The link is gone: everything waits again."""
+        if self.link is None:
+            return
+        self._lost_s = self._loop.time()
+        self.link = None
+        self.taken = False
         kept = sorted(self, key=lambda batch: batch.number)
         self.sent_again += sum(batch.count for batch in (*self._accepted, *self._sent, *self._refused))
         self._waiting = deque(kept)
@@ -146,24 +160,13 @@ class Flight:
         self.waiting_bytes = self.bytes
         self._refusal = None
         self._backoff.reset()
-        self.link = link
-        self._accepted_s = self._covered_s = self._loop.time()
-        self._send()
-        self.hungry.set()
-
-    def detach(self) -> None:
-        """The link is gone."""
-        if self.link is not None:
-            self._lost_s = self._loop.time()
-        self.link = None
-        self.taken = False
 
     def _send(self) -> None:
         link = self.link
         if link is None or self._refusal is not None:
             return
         waiting = self._waiting
-        while waiting and self._sent_bytes < WINDOW_BYTES:
+        while waiting and self._sent_bytes < self.window_bytes:
             batch = waiting.popleft()
             size = len(batch.packed)
             self._sent.append(batch)
@@ -184,7 +187,7 @@ class Flight:
         else:
             self._accepted.append(batch)
             self.accepted_commands += batch.count
-            self._accepted_s = self._loop.time()
+            batch.since_s = self._accepted_s = self._loop.time()
             if self._refusal is None:
                 self._backoff.reset()
                 self.taken = True
@@ -193,7 +196,7 @@ class Flight:
         elif not self._sent:
             self._wait_out_refusal()
         self.moved.set()
-        if self.waiting_bytes < WINDOW_BYTES:
+        if self.waiting_bytes < self.window_bytes:
             self.hungry.set()
 
     def _wait_out_refusal(self) -> None:

@@ -22,7 +22,7 @@ class Pulse:
         accepted_s: When Redis last accepted something.
         covered_s: When something was last durable.
         unaccepted_s: When the oldest batch came that is not accepted; None where there is none.
-        uncovered_s: When the oldest batch came that is accepted and not durable; None where there is none.
+        uncovered_s: When the oldest batch was accepted that is not durable; None where there is none.
     """
 
     now_s: float

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.files import fsync
-from common.spill_record import Record, encode, next_record
+from common.spill_record import Draft, Record, encode, next_record
 
 log = logging.getLogger(__name__)
 
 _LOCK = "lock"
 _SUFFIX = ".batches"
+_MOST_PARTS = 1000
+"""The kernel takes 1,024 at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,11 +69,11 @@ class Spill:
 
     # Writing.
 
-    def write(self, records: Iterable[Record], *, read: bool = False) -> None:
+    def write(self, drafts: Iterable[Draft], *, read: bool = False) -> None:
         """Appends records, oldest first, and returns when they are on disk; all of them, or none.
 
         Args:
-            records: Of consecutive numbers, or with gaps.
+            drafts: Of consecutive numbers, or with gaps.
             read: Whether the writer still has them in hand, so that `read` need not give them.
 
         Raises:
@@ -79,12 +81,10 @@ class Spill:
         """
         before = [(segment, segment.size, segment.at, segment.ends) for segment in self._segments]
         try:
-            for record in records:
-                data = encode(record)
-                segment = self._segment_for(record, read)
-                _write_all(self._descriptor, data)
-                segment.size += len(data)
-                segment.ends = record.last
+            for draft in drafts:
+                segment = self._segment_for(draft, read)
+                segment.size += _write_all(self._descriptor, encode(draft))
+                segment.ends = draft.last
                 if read:
                     segment.at = segment.size
             self._sync()
@@ -92,18 +92,18 @@ class Spill:
             self._undo(before)
             raise
 
-    def _segment_for(self, record: Record, read: bool) -> _Segment:
+    def _segment_for(self, draft: Draft, read: bool) -> _Segment:
         now = self._open
         if (
             now is not None
-            and now.ends == record.first - 1
+            and now.ends == draft.first - 1
             and now.size < self._segment_bytes
             and (not read or now.at == now.size)
         ):
             return now
         self._seal()
-        path = self._folder / f"{record.first:016x}{_SUFFIX}"
-        self._open = _Segment(path, record.first)
+        path = self._folder / f"{draft.first:016x}{_SUFFIX}"
+        self._open = _Segment(path, draft.first)
         bisect.insort(self._segments, self._open, key=lambda segment: segment.first)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         fsync(self._folder)
@@ -285,7 +285,14 @@ def _adopt(folder: Path, segment_bytes: int) -> tuple[int, Spill] | None:
     return changed_ns, spill
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _write_all(descriptor: int, parts: list[bytes]) -> int:
+    """Writes all parts; gives their bytes."""
+    if len(parts) > _MOST_PARTS:
+        parts = [b"".join(parts)]
+    size = sum(map(len, parts))
+    written = os.writev(descriptor, parts)
+    if written < size:
+        rest = memoryview(b"".join(parts))[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    return size

@@ -6,6 +6,7 @@ pass its checksum; a reader goes on at the next record that does.
 
 import os
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from isal import isal_zlib
@@ -18,8 +19,17 @@ MOST_BYTES = 1 << 30
 """A header that says more is no header."""
 
 
+class Draft(NamedTuple):
+    """What becomes a record: as `Record`, with the commands in parts, for joining them costs more than writing them."""
+
+    first: int
+    last: int
+    commands: int
+    parts: Sequence[bytes]
+
+
 class Record(NamedTuple):
-    """Commands that are written, read and sent together.
+    """Commands that were written and are read and sent together.
 
     Attributes:
         first: The number of their first batch.
@@ -53,12 +63,14 @@ class Found(NamedTuple):
     skipped: int
 
 
-def encode(record: Record) -> bytes:
-    """The bytes of a record."""
-    first, last, commands, packed = record
-    head = _HEAD.pack(_MAGIC, 0, first, last, commands, len(packed))
-    crc = isal_zlib.crc32(packed, isal_zlib.crc32(head[_CRC_FROM:]))
-    return b"".join((_HEAD.pack(_MAGIC, crc, first, last, commands, len(packed)), packed))
+def encode(draft: Draft) -> list[bytes]:
+    """The bytes of a record, in parts."""
+    first, last, commands, parts = draft
+    size = sum(map(len, parts))
+    crc = isal_zlib.crc32(_HEAD.pack(_MAGIC, 0, first, last, commands, size)[_CRC_FROM:])
+    for part in parts:
+        crc = isal_zlib.crc32(part, crc)
+    return [_HEAD.pack(_MAGIC, crc, first, last, commands, size), *parts]
 
 
 def next_record(descriptor: int, start: int, end: int) -> Found:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from common.flight import WINDOW_BYTES, Batch, Flight
+from common.flight import Batch, Flight
 from common.spills import Spills
 from common.streams import Stream
 
@@ -51,7 +51,6 @@ class Spiller:
         register: Callable[[Iterable[Stream]], None],
     ) -> None:
         self._spills = spills
-        self._window_bytes = min(WINDOW_BYTES, max(1, hold_bytes // 4))
         self._chunk_bytes = max(1, hold_bytes // 8)
         self._flight = flight
         self._hold = hold
@@ -150,12 +149,17 @@ class Spiller:
             self._queue_up()
         if pulse.is_behind or self._saving:
             await self._save_flight(spills)
-        if not (pulse.is_stuck or self._saving):
+        if not pulse.is_stuck:
             await self._refill(spills)
         if self._is_due():
             await self._write_queue(spills)
-        if not (self._queue or self._unread or pulse.is_behind or self._saving):
+        if self._has_room and not (self._queue or self._unread or pulse.is_behind or self._saving):
             self._pass_by()
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether the flight may take more; the rest of the memory is for the queue."""
+        return self._flight.bytes + self._flight.window_bytes <= self.high_bytes
 
     async def _in_thread(self, spills: Spills, work: Callable[[], T]) -> T:
         try:
@@ -174,7 +178,7 @@ class Spiller:
 
     def _queue_up(self) -> None:
         self.queues = True
-        for batch in self._flight.cut(self._window_bytes):
+        for batch in self._flight.cut(self._flight.window_bytes):
             self.take(batch)
 
     def _pass_by(self) -> None:
@@ -235,8 +239,8 @@ class Spiller:
         while (
             flight.link is not None
             and not flight.refusing
-            and flight.waiting_bytes < self._window_bytes
-            and flight.bytes < self.high_bytes
+            and flight.waiting_bytes < flight.window_bytes
+            and self._has_room
         ):
             if self._unread:
                 await self._read_back(spills)
@@ -247,7 +251,7 @@ class Spiller:
 
     async def _read_back(self, spills: Spills) -> None:
         now_s = self._loop.time()
-        replay = await self._in_thread(spills, lambda: spills.read(self._window_bytes, now_s))
+        replay = await self._in_thread(spills, lambda: spills.read(self._flight.window_bytes, now_s))
         self._is_stale = True
         self._register(replay.streams)
         for batch in replay.batches:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from common.flight import Batch
 from common.packed import heard
 from common.spill import Spill, abandoned, create
-from common.spill_record import HEAD_BYTES, Record
+from common.spill_record import HEAD_BYTES, Draft
 from common.streams import Stream
 
 OWN_FROM = 1 << 48
@@ -88,7 +88,7 @@ class Spills:
         if groups:
             if self._own is None:
                 self._own = create(self._root, self._name, self._segment_bytes)
-            self._own.write(map(_record, groups), read=read)
+            self._own.write(map(_draft, groups), read=read)
         return sum(map(len, groups))
 
     def read(self, most_bytes: int, now_s: float) -> Replay:
@@ -140,6 +140,6 @@ def _fitting(batches: Sequence[Batch], room_bytes: int) -> Iterator[Sequence[Bat
         yield batches[start:end]
 
 
-def _record(group: Sequence[Batch]) -> Record:
-    packed = b"".join([batch.packed for batch in group])
-    return Record(group[0].number, group[-1].number, sum(batch.count for batch in group), packed)
+def _draft(group: Sequence[Batch]) -> Draft:
+    commands = sum(batch.count for batch in group)
+    return Draft(group[0].number, group[-1].number, commands, [batch.packed for batch in group])

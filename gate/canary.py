@@ -45,6 +45,7 @@ class Canary:
         self._url = f"{base}/stream?streams={name}"
         self._market = market
         self._heard = heard
+        self._is_gone = False
         self.connects = 0
 
     async def run(self) -> None:
@@ -66,7 +67,8 @@ class Canary:
                     why = str(error) or "no answer"
                 if time.monotonic() - began_s > LIVED_S:
                     backoff.reset()
-                if not backoff.tries:
+                if not self._is_gone:
+                    self._is_gone = True
                     log.warning("%s: the canary at %s is gone: %s", self._market.name, self._url, why)
                 await asyncio.sleep(backoff.next())
 
@@ -85,3 +87,6 @@ class Canary:
             if event_ms is not None:
                 self._market.take_canary(receive_ns / 1e6 - event_ms, receive_s, receive_ns)
                 self._heard()
+                if self._is_gone:
+                    self._is_gone = False
+                    log.info("%s: the canary is back", self._market.name)

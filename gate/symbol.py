@@ -1,5 +1,7 @@
 """One symbol of a market: its samples, its flags, and the decision when one of them changes. Pure."""
 
+from msgspec import structs
+
 from common.clock import SECOND_NS
 from common.gate import Decision, SymbolNow
 from common.settings import GateSettings
@@ -10,6 +12,10 @@ from gate.window import Window
 
 SETTLE_S = 30.0
 """Missing samples are waited for so long after the start, an opening or a step of the clock: a restart is no change."""
+SOON_S = 300.0
+"""Closed again so soon after others' latency had opened it, theirs says nothing of this symbol: each time it then stays
+closed for twice as long, `LONGEST_S` at most."""
+LONGEST_S = 600.0
 NO_EVIDENCE = Evidence(None, 0, "none", None)
 FEW = frozenset({"market", "round trip"})
 """Evidence of these is good however few values it is of: they are medians already, or all there is."""
@@ -39,6 +45,8 @@ class Symbol:
         self._window = Window(settings.window, settings.fresh_s)
         self._waits_from_s = now_s
         self._why = "no samples yet"
+        self._is_on_trial = False
+        self._refuted = 0
         self.heard_s = now_s
         self.flags = Flags()
         self.evidence = NO_EVIDENCE
@@ -92,16 +100,28 @@ class Symbol:
         self.flags, self._why = judge(
             before,
             evidence,
-            self._thresholds,
+            self._dwelling(),
             needed=1 if evidence.source in FEW else self._settings.samples,
             max_uncertainty_ms=self._settings.max_uncertainty_ms,
             now_s=now_s,
         )
         if self.flags[:3] == before[:3]:
             return None
-        if self.flags.stream_enable and not before.stream_enable and self._settings.mode == "pause":
-            self.begin_anew(now_s)  # what came before it was closed says nothing
+        if self.flags.stream_enable and not before.stream_enable:
+            self._is_on_trial = self._settings.mode == "pause"
+            if self._is_on_trial:
+                self.begin_anew(now_s)  # what came before it was closed says nothing
+        elif before.stream_enable and not self.flags.stream_enable:
+            is_refuted = self._is_on_trial and now_s - before.since_s < SOON_S
+            self._refuted = self._refuted + 1 if is_refuted else 0
         return self._decision(before, now_s, now_ns)
+
+    def _dwelling(self) -> Thresholds:
+        """Its thresholds; closed, it dwells longer each time that others' latency was refuted by its own."""
+        dwell_s = self._thresholds.dwell_s
+        if self._refuted and not self.flags.stream_enable:
+            dwell_s = max(dwell_s, min(LONGEST_S, dwell_s * 2.0 ** min(self._refuted, 16)))
+        return structs.replace(self._thresholds, dwell_s=dwell_s)
 
     def now(self) -> SymbolNow:
         """Its numbers."""
@@ -110,7 +130,7 @@ class Symbol:
         return SymbolNow(median_ms, samples, source, thresholds.close_above_ms, thresholds.open_below_ms)
 
     def _decision(self, before: Flags, now_s: float, now_ns: int) -> Decision:
-        clock, thresholds = self.evidence.clock, self._thresholds
+        clock, thresholds = self.evidence.clock, self._dwelling()
         age_s = now_s - self.flags.since_s
         return Decision(
             time_ns=now_ns,

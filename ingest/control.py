@@ -87,8 +87,8 @@ class Control:
         """Sends what is asked, one message each `PAUSE_S`; ends by cancellation."""
         loop = asyncio.get_running_loop()
         while True:
-            self._more.clear()
-            if not self._waiting:
+            while not self._waiting:
+                self._more.clear()
                 await self._more.wait()
             request = self._waiting.popleft()
             self._sent += 1

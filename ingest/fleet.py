@@ -172,16 +172,17 @@ class Fleet:
         """After a sleep every connection is begun anew; a step of the clock is marked in every stream."""
         if jump.slept_s:
             words = f"the machine slept for {jump.slept_s:.1f} s"
+            log.warning("%s, seen at %s: everything is connected anew", words, iso(jump.after_ns))
             for collector in self.collectors:
                 collector.cut("suspend", words, jump.before_ns)
         if jump.stepped_s:
             words = f"the clock was stepped by {jump.stepped_s:+.3f} s"
+            log.warning("%s, seen at %s", words, iso(jump.after_ns))
             for way in self._ways.values():
                 way.forget()
             first_ns, last_ns = sorted((jump.before_ns, jump.after_ns))
             for collector in self.collectors:
                 collector.note(Marked(first_ns, "suspend", last_ns, words))
-        log.warning("%s, seen at %s", words, iso(jump.after_ns))
 
     # What it says of itself.
 

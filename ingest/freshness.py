@@ -10,6 +10,9 @@ from ingest.pace import CEILING_S, Pace
 FIRST_S = 25.0
 """A stream of a known kind that never delivered is silent after so long, where nothing is learned of it yet."""
 
+KIN_S = 50.0
+"""The same where others of its kind deliver: it may be a quiet book. Whatever is silent is named within a minute."""
+
 RESUBSCRIBED_S = 10.0
 """How long a stream that was subscribed again may go on being silent before its connection is replaced."""
 
@@ -27,9 +30,9 @@ def limit_s(channel: Channel, pace: Pace, *, kin_deliver: bool) -> float | None:
         return None
     if pace.is_guessed:
         return pace.limit_s
-    if channel.pace_s is not None or not kin_deliver:
+    if not kin_deliver:
         return FIRST_S
-    return CEILING_S
+    return KIN_S if channel.pace_s is not None else CEILING_S
 
 
 def is_due(channel: Channel, pace: Pace, within_s: float) -> bool:

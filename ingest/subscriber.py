@@ -45,6 +45,16 @@ class _Watch:
     doubted_s: float | None = None
 
 
+@dataclass(slots=True)
+class _Leaving:
+    """A stream that is unsubscribed: why, since when as the exchange says, until when its last frames may come."""
+
+    cause: Cause
+    reason: str
+    at_ns: int | None = None
+    due_s: float = 0.0
+
+
 class _Resumed(NamedTuple):
     """A stream without event times that spoke again: when, and how many frames it had delivered before."""
 
@@ -70,7 +80,7 @@ class Subscriber:
         self._way = way
         self._watches: dict[Stream, _Watch] = {}
         self._fresh: set[Stream] = set()
-        self._leaving: dict[Stream, tuple[Cause, str]] = {}
+        self._leaving: dict[Stream, _Leaving] = {}
         self._resumed: dict[Stream, _Resumed] = {}
         self._resumed_lag_ns = 0
         self._listed: frozenset[str] | None = None
@@ -107,20 +117,28 @@ class Subscriber:
         self._open_resumed(math.inf)
         for lane in self.lanes:
             at_ns = self._covered_ns(lane, heard_ns)
-            self.lanes.close(lane, min(at_ns, not_after_ns or at_ns), cause, reason)
+            leaving = self._leaving.get(lane.stream)
+            if leaving is not None and leaving.at_ns is not None:
+                self.lanes.close(lane, min(at_ns, leaving.at_ns), leaving.cause, leaving.reason)
+            else:
+                self.lanes.close(lane, min(at_ns, not_after_ns or at_ns), cause, reason)
 
     def _covered_ns(self, lane: Lane, heard_ns: int) -> int:
         """Up to when what the exchange sent has come: less what is still on its way, and not into a silence."""
         last_ns = max(lane.heard_ns, lane.opened_ns)
-        pace = self._paces.get(lane.stream)
-        channel = CHANNELS.get(lane.stream.channel)
-        usual_s = pace.usual_s if pace else None
-        if usual_s is None and channel is not None and channel.pace_s is not None:
-            usual_s = 3 * channel.pace_s
+        usual_s = self._longest_s(lane)
         if usual_s is None or heard_ns - last_ns < usual_s * SECOND_NS:
             last_ns = heard_ns
         lag_ns = self._lag_of(lane, heard_ns)
         return last_ns - (lag_ns if lag_ns > LATE_NS else 0)
+
+    def _longest_s(self, lane: Lane) -> float | None:
+        """A longer pause of the stream was a silence, in s; None where that is not known."""
+        pace, channel = self._paces.get(lane.stream), CHANNELS.get(lane.stream.channel)
+        usual_s = pace.usual_s if pace is not None else None
+        if channel is None or (usual_s is None and channel.pace_s is None):
+            return None
+        return max(1.0, 3 * (usual_s or 0.0)) if channel.pace_s is None else usual_s or 3 * channel.pace_s
 
     def _lag_of(self, lane: Lane, heard_ns: int) -> int:
         """How late the lane's last frame was, in ns; where it does not say, or came long ago, how late others are."""
@@ -168,8 +186,10 @@ class Subscriber:
         """Subscribes to streams; of those that are in doubt a frame opens the session, not the exchange's word."""
         streams = list(streams)
         for stream in streams:
-            self._leaving.pop(stream, None)
             lane = self.lanes.add(stream)
+            leaving = self._leaving.pop(stream, None)
+            if leaving is not None and leaving.at_ns is not None:
+                self.lanes.close(lane, leaving.at_ns, leaving.cause, leaving.reason)
             if not lane.is_open:
                 lane.waits = True
                 if stream not in doubted:
@@ -182,9 +202,16 @@ class Subscriber:
         """Unsubscribes from streams; a session ends when the exchange has said that it did."""
         streams = [stream for stream in streams if self.lanes.of(stream) is not None]
         for stream in streams:
-            self._leaving[stream] = cause, reason
+            self._leaving[stream] = _Leaving(cause, reason)
             self._fresh.discard(stream)
         self._control.ask("UNSUBSCRIBE", streams)
+
+    def _let_go(self, now_s: float) -> None:
+        """Closes the sessions of unsubscribed streams whose last frames have had time to come."""
+        for stream, leaving in list(self._leaving.items()):
+            if leaving.at_ns is not None and now_s >= leaving.due_s:
+                del self._leaving[stream]
+                self.lanes.close(self.lanes.add(stream), leaving.at_ns, leaving.cause, leaving.reason)
 
     def excuse(self, stream: Stream, cause: Cause, reason: str) -> None:
         """Says why a stream is not subscribed at all."""
@@ -225,10 +252,12 @@ class Subscriber:
                 if lane.waits:
                     self.lanes.open(lane, at_ns)
             elif request.method == "UNSUBSCRIBE" and stream in self._leaving:
-                cause, reason = self._leaving.pop(stream)
+                leaving = self._leaving[stream]
+                leaving.at_ns, leaving.due_s = at_ns, self._loop.time() + 2 * self.lag_s
                 self._watches.pop(stream, None)
                 self._resumed.pop(stream, None)
-                self.lanes.close(lane, at_ns, cause, reason)
+                lane.waits = False
+                self._let_go(self._loop.time())
 
     def _shutting_down(self) -> None:
         if not self.is_shutting_down:
@@ -239,9 +268,12 @@ class Subscriber:
 
     def look(self, now_s: float) -> None:
         """Looks at every stream: learns its pace and its lag, and doubts those that are silent too long."""
+        if self._asking.done() and not self._asking.cancelled():
+            self._asking.result()  # it ends by a fault of ours alone
         if overdue := self._control.overdue(now_s):
             self._connection.close(f"no answer to {overdue[0].method} within {now_s - overdue[0].sent_s:.0f} s")
         self._open_resumed(now_s)
+        self._let_go(now_s)
         silent, lags_ns = [], []
         for stream, watch in self._watches.items():
             lane = self.lanes.add(stream)

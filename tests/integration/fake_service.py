@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from common import service
 from common.config import ConfigError
@@ -68,7 +69,8 @@ async def workers(service: Service) -> None:
     """Two workers that log and then sleep; drains without waiting for them."""
     pool = service.processes(2, initializer=_greet)
     loop = asyncio.get_running_loop()
-    pids = await asyncio.gather(*(loop.run_in_executor(pool, _work, number) for number in range(2)))
+    folder = service.settings.state_dir
+    pids = await asyncio.gather(*(loop.run_in_executor(pool, _work, folder, number) for number in range(2)))
     log.info("ready", extra={"pids": pids})
     asleep = [loop.run_in_executor(pool, time.sleep, 60) for _ in pids]
     await service.stopping.wait()
@@ -79,10 +81,14 @@ def _greet() -> None:
     log.info("worker starts")
 
 
-def _work(number: int) -> int:
+def _work(folder: Path, number: int) -> int:
     os.kill(os.getpid(), signal.SIGTERM)  # as systemd does to each process of the unit
     log.warning("worker %d works", number, extra={"number": number})
-    time.sleep(0.3)  # so that the other worker gets the other one
+    (folder / f"worker {number}").touch()
+    deadline = time.monotonic() + 30
+    while len(list(folder.glob("worker *"))) < 2:  # so that the other worker gets the other one
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     return os.getpid()
 
 

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Tell
+import pytest
+
+from tests.conftest import LENGTH, Tell
 from tests.sims.accounting import Account, account
 from tests.sims.house import House, house
 
 EVERYTHING = "depth20,aggTrade,markPrice,forceOrder,bookTicker,kline_1m"
+LONG = pytest.mark.timeout(200 + int(120 * LENGTH))
+
 WARM_S = 5.0
 """So long the collectors learn how often each stream speaks."""
 
@@ -35,6 +39,8 @@ def accounted(built: House, tell: Tell, *causes: str) -> Account:
     built.settle()
     result = account(built.exchange, built.data)
     tell(**result.figures)
+    print(*result.rows, sep="\n")
+    print((built.data / "ledger/sessions").glob("*").__next__().read_text())
     said = result.verdict(set(causes))
     assert said == "", f"{said}\n{built.log('ingest')[-6000:]}"
     return result

@@ -96,8 +96,9 @@ def test_redis_at_maxmemory_is_drained(tmp_path: Path, tell: Tell) -> None:
 
 
 def test_what_the_hold_cannot_keep_is_in_the_ledger(tmp_path: Path, tell: Tell) -> None:
-    """Redis away for longer than the hold lasts: what was dropped has rows, cause `redis`, with the right count."""
-    with house(tmp_path, CHANNELS=CHANNELS, INGEST__HOLD_BYTES=200_000, INGEST__BATCH_BYTES=20_000) as built:
+    """Without a spill, Redis away for longer than the hold lasts: what was dropped has rows `redis` with its count."""
+    little: dict[str, Any] = {"INGEST__HOLD_BYTES": 200_000, "INGEST__BATCH_BYTES": 20_000, "INGEST__SPILL_BYTES": 0}
+    with house(tmp_path, CHANNELS=CHANNELS, **little) as built:
         recording(built)
         built.redis.stop()
         time.sleep(15)

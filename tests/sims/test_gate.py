@@ -102,4 +102,5 @@ def test_a_collector_that_starts_while_the_gate_is_closed(tmp_path: Path, tell: 
         latency(built, 0.0)
         wait_for(built, "opened")
         time.sleep(5)
-        accounted(built, tell, "gate", "maintenance")
+        result = accounted(built, tell, "gate", "maintenance")
+        assert all(row.to is not None for row in result.holding())

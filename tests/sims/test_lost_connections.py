@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import accounted, connections, recording
+from tests.sims.matrix import LONG, accounted, connections, recording
+
+pytestmark = LONG
 
 ROUNDS = max(1, round(LENGTH / 2))
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import accounted, connections, recording
+from tests.sims.matrix import LONG, accounted, connections, recording
+
+pytestmark = LONG
 
 BOOK, MARK = "btcusdt@depth20@100ms", "btcusdt@markPrice@1s"
 STALL_S = 11.0 if LENGTH <= 2 else 30.0
@@ -44,12 +46,10 @@ def test_pings_without_pong(tmp_path: Path, tell: Tell) -> None:
 def test_pings_go_on_and_no_data_comes(tmp_path: Path, tell: Tell) -> None:
     """The silent death of a connection: replaced as soon as all its streams are silent together."""
     with recording(tmp_path) as built:
-        before = connections(built, "um")
         built.exchange.fault("dead", market="um")
         time.sleep(14)
         accounted(built, tell, "stale")
-        assert set(before)
-        assert "the next connection has taken over" in built.log("ingest")
+        assert "the next connection is opened" in built.log("ingest")
 
 
 def test_one_subscription_that_went_deaf(tmp_path: Path, tell: Tell) -> None:

@@ -105,3 +105,24 @@ def test_a_cause_that_comes_later_replaces_upstream(data: Path, tmp_path: Path) 
     archiver.books.judge({b"b-1": b"1 1"}, archiver.stage, frozenset(), 30.0)
     holding = [row for row in archiver.rows() if row.healed_by is None]
     assert [(row.cause, row.frames_missing, row.from_ns, row.to_ns) for row in holding] == [("crash", 4, at(1), at(9))]
+
+
+def test_the_dead_may_have_lived_longer(data: Path, tmp_path: Path) -> None:
+    """A killed collector's spill is sent later and its sign says until when it heard: the row begins there.
+
+    So it is also when the archiver that buried it is gone.
+    """
+    first = Archiver(data, tmp_path / "first")
+    first.read((0, Opened(at(0))), (1, 10), (9, Opened(at(9))), connection=b"a-1")
+    first.read((20, Opened(at(20))), (20, 90), connection=b"b-1")
+    signs = {b"a-1": b"%d 1" % at(10), b"b-1": b"%d 1" % at(20)}
+    first.books.judge(signs, first.stage, frozenset(), 1.0)
+    first.books.judge(signs | {b"b-1": b"%d 2" % at(21)}, first.stage, frozenset(), 30.0)
+    assert [(row.from_ns, row.to_ns) for row in first.rows() if row.cause == "crash"] == [(at(10), at(20))]
+
+    second = Archiver(data, tmp_path / "second")
+    signs = {b"a-1": b"%d 9" % at(15), b"b-1": b"%d 9" % at(22)}
+    for now_s in (1.0, 2.0, 30.0):
+        second.books.judge(signs | {b"b-1": b"%d 9" % at(22 + now_s)}, second.stage, frozenset(), now_s)
+    holding = [row for row in second.rows() if row.healed_by is None]
+    assert [(row.cause, row.from_ns, row.to_ns) for row in holding] == [("crash", at(15), at(20))]

@@ -69,6 +69,24 @@ def test_what_is_asked_one_after_the_other_is_put_together() -> None:
     assert not made.is_done
 
 
+def test_nothing_to_ask_is_no_end() -> None:
+    """Asking for no streams at all sends nothing, and what is asked later is still sent."""
+
+    async def run() -> list[bytes]:
+        sent: list[bytes] = []
+        made = Control(sent.append)
+        running = asyncio.create_task(made.run())
+        for streams in ([], [], [Stream("um", "depth20", "BTCUSDT")]):
+            made.ask("SUBSCRIBE", streams)
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert not running.done()
+        running.cancel()
+        return sent
+
+    assert len(asyncio.run(run())) == 1
+
+
 def test_an_answer_finds_its_request_once() -> None:
     """Replies are matched by their id; a stranger's, or a second one, answers nothing."""
     made, _ = sent_by(lambda made: made.ask("SUBSCRIBE", [Stream("um", "depth20", "BTCUSDT")]))

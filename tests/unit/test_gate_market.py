@@ -7,7 +7,7 @@ from common.gate import Decision, Sample
 from common.settings import GateSettings
 from gate.market import CANARY_DEAD_S, FORGET_S, Market
 from gate.offset import Measurement
-from gate.symbol import SETTLE_S
+from gate.symbol import SETTLE_S, SOON_S
 
 SETTINGS = GateSettings(window=5, samples=3, dwell_s=5)
 EPOCH_NS = 1_780_000_000 * SECOND_NS
@@ -113,6 +113,24 @@ def test_after_opening_its_own_samples_are_waited_for() -> None:
     assert kinds(clock.run(10, canary_ms=100)) == [("BTCUSDT", "opened")]
     assert clock.run(int(SETTLE_S) - 10, canary_ms=100) == []
     assert clock.run(10, canary_ms=100, BTCUSDT=100) == []
+
+
+def test_a_symbol_that_is_slow_by_itself_is_tried_less_and_less() -> None:
+    """The canary is well and opens it, its own samples close it again: each time it stays closed for twice as long;
+    after five minutes without that it begins anew."""
+    clock = Clockwork()
+    closed_s: list[float] = []
+    for _ in range(4):
+        while not clock.market.is_any_closed:
+            clock.run(1, canary_ms=100, BTCUSDT=3000)
+        began_s = clock.now_s
+        while clock.market.is_any_closed:
+            clock.run(1, canary_ms=100)
+        closed_s.append(clock.now_s - began_s)
+    assert closed_s == [5, 10, 20, 40]
+    clock.run(int(SOON_S), canary_ms=100, BTCUSDT=100)
+    closed = clock.run(10, canary_ms=3000, BTCUSDT=3000)
+    assert [(each.kind, each.dwell_s) for each in closed] == [("closed", 5)]
 
 
 def test_a_wrong_clock_is_told_and_closes_nothing() -> None:

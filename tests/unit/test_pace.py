@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.channels import CHANNELS
-from ingest.freshness import FIRST_S, is_due, limit_s
+from ingest.freshness import FIRST_S, KIN_S, is_due, limit_s
 from ingest.pace import CEILING_S, FLOOR_S, GUESSED, LEARNED, Pace
 
 
@@ -68,7 +68,8 @@ def test_the_usual_pause_bounds_all_but_a_thousandth(pauses: list[float]) -> Non
 def test_a_new_stream_is_judged_by_its_kind() -> None:
     """Of a kind with a beat it must deliver; of another only if no kin delivers; forceOrder never."""
     new = Pace()
-    assert limit_s(CHANNELS["depth20"], new, kin_deliver=True) == FIRST_S
+    assert limit_s(CHANNELS["depth20"], new, kin_deliver=False) == FIRST_S
+    assert limit_s(CHANNELS["depth20"], new, kin_deliver=True) == KIN_S < 60
     assert limit_s(CHANNELS["aggTrade"], new, kin_deliver=False) == FIRST_S
     assert limit_s(CHANNELS["aggTrade"], new, kin_deliver=True) == CEILING_S
     assert limit_s(CHANNELS["forceOrder"], new, kin_deliver=False) is None

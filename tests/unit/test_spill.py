@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.spill import Spill, abandoned, create
-from common.spill_record import Record
+from common.spill_record import Draft, Record
 from tests.small_disk import filled, small_disk
 
 SEGMENT = 1 << 20
@@ -19,6 +19,11 @@ SEGMENT = 1 << 20
 
 def record(number: int, packed: bytes = b"x" * 50) -> Record:
     return Record(number, number, 1, packed)
+
+
+def drafts(records: Iterable[Record]) -> list[Draft]:
+    """The records as who writes them has them: in parts."""
+    return [Draft(one.first, one.last, one.commands, [one.packed[:20], one.packed[20:]]) for one in records]
 
 
 def names(folder: Path) -> list[str]:
@@ -43,21 +48,29 @@ def test_gives_back_what_was_written_in_order(tmp_path: Path) -> None:
     """Records come back as they were, also while more is written, over many segments."""
     spill = create(tmp_path, "a", 300)
     records = [record(number, os.urandom(number * 7)) for number in range(1, 40)]
-    spill.write(records[:30])
+    spill.write(drafts(records[:30]))
     found = spill.read(500)
-    spill.write(records[30:])
+    spill.write(drafts(records[30:]))
     assert [*found, *everything(spill)] == records
     assert spill.unread == 0
     assert len(names(tmp_path / "a")) > 5
     spill.close()
 
 
+def test_a_record_of_many_parts_is_one_record(tmp_path: Path) -> None:
+    """However small the batches are that it is made of."""
+    spill = create(tmp_path, "a", SEGMENT)
+    spill.write([Draft(1, 3000, 3000, [b"%d," % number for number in range(3000)])])
+    assert list(everything(spill)) == [Record(1, 3000, 3000, b"".join(b"%d," % number for number in range(3000)))]
+    spill.close()
+
+
 def test_older_batches_go_in_front(tmp_path: Path) -> None:
     """What is written later and has lower numbers is read first."""
     spill = create(tmp_path, "a", SEGMENT)
-    spill.write([record(7), record(8)])
-    spill.write([record(3), record(4)])
-    spill.write([record(9)])
+    spill.write(drafts([record(7), record(8)]))
+    spill.write(drafts([record(3), record(4)]))
+    spill.write(drafts([record(9)]))
     spill.close()
     assert [one.first for one in adopted(tmp_path)] == [3, 4, 7, 8, 9]
 
@@ -65,10 +78,10 @@ def test_older_batches_go_in_front(tmp_path: Path) -> None:
 def test_what_the_writer_has_in_hand_is_not_read_again(tmp_path: Path) -> None:
     """Copies are for whoever adopts the spill; their owner reads only what it let go."""
     spill = create(tmp_path, "a", SEGMENT)
-    spill.write([record(1), record(2)], read=True)
-    spill.write([record(3)])
-    spill.write([record(5)], read=True)
-    spill.write([record(6)])
+    spill.write(drafts([record(1), record(2)]), read=True)
+    spill.write(drafts([record(3)]))
+    spill.write(drafts([record(5)]), read=True)
+    spill.write(drafts([record(6)]))
     assert [one.first for one in everything(spill)] == [3, 6]
     spill.close()
     assert [one.first for one in adopted(tmp_path)] == [1, 2, 3, 5, 6]
@@ -77,7 +90,7 @@ def test_what_the_writer_has_in_hand_is_not_read_again(tmp_path: Path) -> None:
 def test_a_segment_goes_when_all_of_it_is_durable(tmp_path: Path) -> None:
     """Nothing is removed before it was read and is durable; at the end the folder is gone too."""
     spill = create(tmp_path, "a", 200)
-    spill.write([record(number) for number in range(1, 8)])
+    spill.write(drafts([record(number) for number in range(1, 8)]))
     files = len(names(tmp_path / "a"))
     spill.release(7)
     assert len(names(tmp_path / "a")) == files
@@ -86,7 +99,7 @@ def test_a_segment_goes_when_all_of_it_is_durable(tmp_path: Path) -> None:
     assert 1 < len(names(tmp_path / "a")) < files
     spill.release(7)
     assert (names(tmp_path / "a"), spill.size) == (["lock"], 0)
-    spill.write([record(8)])
+    spill.write(drafts([record(8)]))
     assert list(everything(spill)) == [record(8)]
     spill.release(8)
     spill.close()
@@ -96,7 +109,7 @@ def test_a_segment_goes_when_all_of_it_is_durable(tmp_path: Path) -> None:
 def test_an_adopted_segment_goes_by_its_readers_numbers(tmp_path: Path) -> None:
     """Who adopts a spill numbers its batches anew, and a segment goes when these are durable."""
     spill = create(tmp_path, "a", SEGMENT)
-    spill.write([record(1000)])
+    spill.write(drafts([record(1000)]))
     spill.close()
     (again,) = abandoned(tmp_path, SEGMENT)
     again.release(5000)
@@ -113,7 +126,7 @@ def test_an_adopted_segment_goes_by_its_readers_numbers(tmp_path: Path) -> None:
 def test_the_living_are_not_adopted_and_the_dead_only_once(tmp_path: Path) -> None:
     """A spill has one owner: the lock is freed by its death, and who adopts it holds the lock."""
     spill = create(tmp_path, "a", SEGMENT)
-    spill.write([record(1)])
+    spill.write(drafts([record(1)]))
     assert abandoned(tmp_path, SEGMENT) == []
     spill.close()
     first, second = abandoned(tmp_path, SEGMENT), abandoned(tmp_path, SEGMENT)
@@ -134,7 +147,7 @@ def test_any_cut_leaves_a_prefix(cut: int, sizes: list[int]) -> None:
     with TemporaryDirectory() as folder:
         records = [record(number, os.urandom(size)) for number, size in enumerate(sizes, 1)]
         spill = create(Path(folder), "a", SEGMENT)
-        spill.write(records)
+        spill.write(drafts(records))
         spill.close()
         (file,) = Path(folder, "a").glob("*.batches")
         size = file.stat().st_size
@@ -149,7 +162,7 @@ def test_damage_costs_only_the_records_it_hits(at: int, damage: bytes) -> None:
     with TemporaryDirectory() as folder:
         records = [record(number, os.urandom(40 * number)) for number in range(1, 9)]
         spill = create(Path(folder), "a", SEGMENT)
-        spill.write(records)
+        spill.write(drafts(records))
         spill.close()
         (file,) = Path(folder, "a").glob("*.batches")
         content = bytearray(file.read_bytes())
@@ -172,7 +185,7 @@ def test_damage_costs_only_the_records_it_hits(at: int, damage: bytes) -> None:
 def test_damage_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What cannot be read is said with its bytes: damage in the middle as an error, a torn end as a warning."""
     spill = create(tmp_path, "a", SEGMENT)
-    spill.write([record(number) for number in range(1, 5)])
+    spill.write(drafts([record(number) for number in range(1, 5)]))
     spill.close()
     (file,) = (tmp_path / "a").glob("*.batches")
     content = bytearray(file.read_bytes())
@@ -189,14 +202,14 @@ def test_a_full_disk_takes_all_or_nothing(tmp_path: Path) -> None:
     """A write that fails half way leaves what was there before; with space again it goes on."""
     with small_disk(tmp_path / "disk", 4) as disk:
         spill = create(disk / "spill", "a", SEGMENT)
-        spill.write([record(1), record(2)])
+        spill.write(drafts([record(1), record(2)]))
         size = spill.size
         with filled(disk):
             with pytest.raises(OSError) as refused:  # noqa: PT011 - its errno is looked at
-                spill.write([record(number, b"y" * 100_000) for number in range(3, 9)])
+                spill.write(drafts([record(number, b"y" * 100_000) for number in range(3, 9)]))
             assert refused.value.errno == errno.ENOSPC
             assert spill.size == size
-        spill.write([record(number, b"y" * 1000) for number in range(3, 9)])
+        spill.write(drafts([record(number, b"y" * 1000) for number in range(3, 9)]))
         assert [one.first for one in everything(spill)] == list(range(1, 9))
         spill.close()
         assert [one.first for one in adopted(disk / "spill")] == list(range(1, 9))

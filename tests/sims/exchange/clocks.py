@@ -27,4 +27,5 @@ class Clocks:
 
     def reader(self, market: str) -> Callable[[], int]:
         """A function that tells this market's time in ms."""
-        return lambda: self.now_ms(market)
+        offsets_ns = self._offsets_ns
+        return lambda: (now_ns() + offsets_ns[market]) // 1_000_000

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from common.clock import now_ns
 from tests.sims.exchange import requests, sent, wire
 from tests.sims.exchange.handshakes import Deferred
 from tests.sims.exchange.names import Address, is_possible
+from tests.sims.exchange.pings import Pings
 from tests.sims.exchange.subscriptions import Subscriptions
 from tests.sims.exchange.transit import Transit
 
@@ -71,9 +71,7 @@ class Connection(WSListener):
         self._late_acks: list[str] = []
         self._acks = 0
         self._heard: deque[float] = deque()
-        self._pinged_at = time.monotonic()
-        self._owed_since: float | None = None
-        self._ping_payload = b""
+        self._pings = Pings()
         self._transport: WSTransport | None = None
         self._is_open = False
 
@@ -143,7 +141,7 @@ class Connection(WSListener):
             if self._server.rules.answers_pings[self.market]:
                 self.write(wire.frame(wire.PONG, frame.get_payload_as_bytes()))
         elif kind == WSMsgType.PONG:
-            self._take_pong(frame.get_payload_as_bytes())
+            self._pings.take_pong(frame.get_payload_as_bytes(), needs_same=self._server.needs_same_pong)
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY) and frame.payload_size <= requests.MAX_TEXT_BYTES:
             self._carry_out(frame.get_payload_as_bytes())
 
@@ -154,11 +152,6 @@ class Connection(WSListener):
         while heard[0] <= now - 1.0:
             heard.popleft()
         return len(heard) > MESSAGES_PER_S[self.market]
-
-    def _take_pong(self, payload: bytes) -> None:
-        if self._server.needs_same_pong and payload != self._ping_payload:
-            return
-        self._owed_since = None
 
     def _carry_out(self, message: bytes) -> None:
         try:
@@ -255,16 +248,11 @@ class Connection(WSListener):
 
     def keep_alive(self, ping_s: float, pong_s: float) -> None:
         """Pings each `ping_s`; and cuts a client that has owed a pong for `pong_s`."""
-        now = time.monotonic()
-        if self._owed_since is not None and now - self._owed_since >= pong_s:
+        if self._pings.is_overdue(pong_s):
             self._server.log(f"connection {self.id} has owed a pong for {pong_s:g} s and is cut")
             self.close(1008, "Pong timeout")
-        elif now - self._pinged_at >= ping_s:
-            self._pinged_at = now
-            if self._owed_since is None:
-                self._owed_since = now
-            self._ping_payload = str(now_ns() // 1_000_000).encode()
-            self.write(wire.frame(wire.PING, self._ping_payload))
+        elif (payload := self._pings.due(ping_s)) is not None:
+            self.write(wire.frame(wire.PING, payload))
 
     # -- faults --------------------------------------------------------------------------------------------------------
 
