@@ -8,12 +8,12 @@ time, because the fsyncs of many files cost less together.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archiver import chains, derived, lines, members
+from archiver import derived, lines, members
 from archiver.merge import identity_key, unite
 from archiver.neighbours import Neighbours, beside
 from archiver.summaries import Summary
@@ -57,8 +57,6 @@ class Written:
         last_ns: The last receive time of each connection, copies that were dropped included.
         rejected: Frames that Parquet cannot hold.
         corrupt: Where a damaged raw file was set aside.
-        ids: aggTrade: the smallest and the largest id.
-        breaks: aggTrade: ids that are missing within a connection.
     """
 
     minute: Minute
@@ -73,8 +71,6 @@ class Written:
     last_ns: dict[str, int]
     rejected: derived.Rejected | None = None
     corrupt: Path | None = None
-    ids: tuple[int, int] | None = None
-    breaks: list[chains.Break] = field(default_factory=list)
 
 
 def share(jobs: Iterable[Job], workers: int) -> list[list[Job]]:
@@ -146,8 +142,6 @@ class _Writer:
             rows = merged.frames if kept else _plain(minute, content) or merged.frames
             side = kept or derived.write(self._batch.temporary(path), minute.stream, rows, crc)
             changed = changed or kept is None
-        everything = [*archived, *came]
-        chain = chains.of(minute.stream, merged.frames, everything)
         return Written(
             minute,
             rows=len(merged.frames),
@@ -158,11 +152,9 @@ class _Writer:
             raw_bytes=raw_bytes,
             parquet_bytes=side.size_bytes,
             payload_bytes=sum([len(frame.payload) for frame in merged.frames]),
-            last_ns=_last_ns(everything),
+            last_ns=_last_ns([*archived, *came]),
             rejected=side.rejected,
             corrupt=corrupt,
-            ids=chain.ids if chain else None,
-            breaks=chain.breaks if chain else [],
         )
 
     def _write_plain(self, minute: Minute, plain: "Plain", corrupt: Path | None) -> Written:
