@@ -16,6 +16,7 @@ from common.durability import BEATS as BEATS
 from common.durability import Durability, same_server
 from common.flight import Batch, Flight
 from common.registry import Registry
+from common.session import Cause
 from common.spiller import Spiller
 from common.spills import OWN_FROM, Spills
 from common.streams import Stream
@@ -139,8 +140,13 @@ class Producer:
 
     @property
     def taken(self) -> bool:
-        """Whether Redis took what was sent last; when it does not, a full hold is Redis's doing."""
+        """Whether Redis took what was sent last."""
         return self._flight.taken
+
+    @property
+    def cause(self) -> Cause:
+        """Why a full hold is full: frames came too fast, or Redis was away and its backlog is still in the way."""
+        return "overflow" if self.taken and not self._spiller.catches_up else "redis"
 
     @property
     def durable(self) -> bool:
