@@ -30,9 +30,10 @@ CONFIRM_PAUSE_S = 0.6
 WINDOW_BYTES = 4 << 20
 """So much is on its way to Redis at once, and as much waits behind it; never more than a quarter of the hold each."""
 
-PATIENCE_S = 5.0
+PATIENCE_S = 6.0
 """So long the end waits for a Redis that takes what it gets; what is left then stays on disk. The deadline is 8 s."""
-STUCK_PATIENCE_S = 1.0
+STUCK_PATIENCE_S = 3.5
+"""So long it waits for one that does not: we try every two seconds at the latest, and it may just have room again."""
 
 
 class Producer:
