@@ -81,6 +81,22 @@ def test_a_gap_that_ids_disprove_stays_withdrawn(data: Path, tmp_path: Path) -> 
     assert [row.healed_by for row in second.rows()] == ["ids"]
 
 
+@pytest.mark.parametrize("is_told_before", [True, False])
+def test_a_gap_that_is_disproved_at_once_stays_so(is_told_before: bool, data: Path, tmp_path: Path) -> None:
+    """The proof comes in the same moment as the gap's end, or as the gap: a later archiver, which knows no ids, does
+    not find it again."""
+    first = Archiver(data, tmp_path / "first")
+    first.read((0, Opened(at(0))), (1, 10), (2, Closed(at(2), "disconnect")))
+    if is_told_before:
+        assert [row.to for row in first.rows()] == [None]
+    first.read((4, Opened(at(4), 2)), (5, 11))
+    (row,) = first.rows()
+    assert (row.from_ns, row.to_ns, row.frames_missing, row.healed_by) == (at(2), at(4), 0, "ids")
+    second = Archiver(data, tmp_path / "second")
+    second.read((60, 12), (61, Opened(at(4), 2)))
+    assert [each.healed_by for each in second.rows()] == ["ids"]
+
+
 def test_a_hole_waits_for_the_twin(data: Path, tmp_path: Path) -> None:
     """Ids that one connection lacks have no row when another brings them; what nobody brings has one."""
     archiver = Archiver(data, tmp_path / "stage")
