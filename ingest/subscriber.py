@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from common.channels import CHANNELS
+from common.channels import CHANNELS, Channel
 from common.clock import SECOND_NS, now_ns
 from common.frame import event_time_ms, new_connection_id
 from common.producer import Producer
@@ -23,7 +23,7 @@ from ingest.connection import Connection, connect
 from ingest.control import Control
 from ingest.freshness import RESUBSCRIBED_S, is_due, limit_s
 from ingest.lag import Way
-from ingest.lanes import Lane, Lanes
+from ingest.lanes import Lane, Lanes, excuse
 from ingest.pace import FLOOR_S, Pace
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ BURST_S = 0.5
 class _Watch:
     """What a look at a lane needs to know of the look before; monotonic seconds."""
 
+    lane: Lane
+    channel: Channel
     frames: int
     moved_s: float
     doubted_s: float | None = None
@@ -47,12 +49,14 @@ class _Watch:
 
 @dataclass(slots=True)
 class _Leaving:
-    """A stream that is unsubscribed: why, since when as the exchange says, until when its last frames may come."""
+    """A stream that is unsubscribed: why, since when as the exchange says, until when its last frames may come; and
+    whether it is wanted again before the exchange has said anything."""
 
     cause: Cause
     reason: str
     at_ns: int | None = None
     due_s: float = 0.0
+    wanted: bool = False
 
 
 class _Resumed(NamedTuple):
@@ -78,12 +82,15 @@ class Subscriber:
         self._loop = asyncio.get_running_loop()
         self._paces = paces
         self._way = way
+        self._producer = producer
         self._watches: dict[Stream, _Watch] = {}
         self._fresh: set[Stream] = set()
         self._leaving: dict[Stream, _Leaving] = {}
         self._resumed: dict[Stream, _Resumed] = {}
         self._resumed_lag_ns = 0
+        self._marks: dict[Stream, Marked] = {}
         self._listed: frozenset[str] | None = None
+        self._asks_for_list = False
         self._lag_ns = 0
         self._connection: Connection
         self._control = Control(lambda text: self._connection.send(text))
@@ -91,6 +98,7 @@ class Subscriber:
         self.name = name
         self.lanes = Lanes(new_connection_id(), market, (), producer, self._answered, self._shutting_down, self._begins)
         self.opened_s = self._loop.time()
+        self._heard_ns, self._heard_s = 0, self.opened_s
         self.is_shutting_down = False
         self.resubscribed = 0
 
@@ -115,13 +123,14 @@ class Subscriber:
         reason = self.closed.result() if lost else reason
         heard_ns = self._connection.heard_ns
         self._open_resumed(math.inf)
+        for stream in list(self._marks):
+            self.unflag(stream, heard_ns)
+        for stream, leaving in self._leaving.items():
+            if not leaving.wanted:
+                self._part(self.lanes.add(stream), leaving, not_after_ns)
         for lane in self.lanes:
             at_ns = self._covered_ns(lane, heard_ns)
-            leaving = self._leaving.get(lane.stream)
-            if leaving is not None and leaving.at_ns is not None:
-                self.lanes.close(lane, min(at_ns, leaving.at_ns), leaving.cause, leaving.reason)
-            else:
-                self.lanes.close(lane, min(at_ns, not_after_ns or at_ns), cause, reason)
+            self.lanes.close(lane, min(at_ns, not_after_ns or at_ns), cause, reason)
 
     def _covered_ns(self, lane: Lane, heard_ns: int) -> int:
         """Up to when what the exchange sent has come: less what is still on its way, and not into a silence."""
@@ -184,49 +193,81 @@ class Subscriber:
 
     def want(self, streams: Iterable[Stream], doubted: Container[Stream] = ()) -> None:
         """Subscribes to streams; of those that are in doubt a frame opens the session, not the exchange's word."""
-        streams = list(streams)
+        now_s, asked = self._loop.time(), []
+        self._asks_for_list = False
         for stream in streams:
             lane = self.lanes.add(stream)
-            leaving = self._leaving.pop(stream, None)
-            if leaving is not None and leaving.at_ns is not None:
-                self.lanes.close(lane, leaving.at_ns, leaving.cause, leaving.reason)
+            leaving = self._leaving.get(stream)
+            if leaving is not None and leaving.at_ns is None:
+                leaving.wanted = True  # asked for when the exchange has let it go
+                continue
+            if leaving is not None:
+                self._part(lane, self._leaving.pop(stream))
             if not lane.is_open:
                 lane.waits = True
                 if stream not in doubted:
                     self._fresh.add(stream)
-            now_s = self._loop.time()
-            self._watches[stream] = _Watch(lane.frames, now_s, now_s if stream in doubted else None)
-        self._control.ask("SUBSCRIBE", streams)
+            self._watches[stream] = _Watch(
+                lane, CHANNELS[stream.channel], lane.frames, now_s, now_s if stream in doubted else None
+            )
+            asked.append(stream)
+        self._control.ask("SUBSCRIBE", asked)
 
     def release(self, streams: Iterable[Stream], cause: Cause, reason: str) -> None:
         """Unsubscribes from streams; a session ends when the exchange has said that it did."""
-        streams = [stream for stream in streams if self.lanes.of(stream) is not None]
-        for stream in streams:
+        asked = []
+        for stream in filter(self.holds, streams):
+            leaving = self._leaving.get(stream)
+            if leaving is None or leaving.at_ns is not None:
+                asked.append(stream)
             self._leaving[stream] = _Leaving(cause, reason)
             self._fresh.discard(stream)
-        self._control.ask("UNSUBSCRIBE", streams)
+            self._watches.pop(stream, None)
+        self._control.ask("UNSUBSCRIBE", asked)
+
+    def holds(self, stream: Stream) -> bool:
+        """Whether the stream is subscribed here, or about to be, or its last frames may still come."""
+        return stream in self._watches or stream in self._leaving
 
     def _let_go(self, now_s: float) -> None:
         """Closes the sessions of unsubscribed streams whose last frames have had time to come."""
         for stream, leaving in list(self._leaving.items()):
             if leaving.at_ns is not None and now_s >= leaving.due_s:
-                del self._leaving[stream]
-                self.lanes.close(self.lanes.add(stream), leaving.at_ns, leaving.cause, leaving.reason)
+                self._part(self.lanes.add(stream), self._leaving.pop(stream))
 
-    def excuse(self, stream: Stream, cause: Cause, reason: str) -> None:
-        """Says why a stream is not subscribed at all."""
-        self.lanes.excuse(self.lanes.add(stream), now_ns(), cause, reason)
+    def _part(self, lane: Lane, leaving: _Leaving, not_after_ns: int | None = None) -> None:
+        """Ends the session of an unsubscribed stream; one that had none at that time has its reason to have none."""
+        if not lane.is_open:
+            lane.waits = False
+            excuse(self._producer, lane.stream, leaving.cause, leaving.reason)
+            return
+        ends_ns = (self._covered_ns(lane, self._connection.heard_ns), leaving.at_ns, not_after_ns)
+        self.lanes.close(lane, min(filter(None, ends_ns)), leaving.cause, leaving.reason)
+
+    def flag(self, stream: Stream, mark: Marked) -> None:
+        """Marks a stream that goes on being recorded, until `unflag`."""
+        lane = self.lanes.of(stream)
+        if lane is not None and stream not in self._marks:
+            self._marks[stream] = mark
+            self.lanes.mark(lane, mark)
+
+    def unflag(self, stream: Stream, to_ns: int) -> None:
+        """Ends a stream's mark, where it has one here."""
+        mark = self._marks.pop(stream, None)
+        if mark is not None:
+            self.mark(stream, Marked(mark.at, mark.cause, max(to_ns, mark.at), mark.reason))
 
     def mark(self, stream: Stream, mark: Marked) -> None:
-        """Says something about a stream that is recorded."""
+        """Says something about a time in which a stream was recorded."""
         lane = self.lanes.of(stream)
         if lane is not None:
             self.lanes.mark(lane, mark)
 
     def ask_what_is_subscribed(self) -> None:
-        """The answer proves streams that may be silent for hours."""
-        self._listed = None
-        self._control.ask("LIST_SUBSCRIPTIONS")
+        """The answer proves streams that may be silent for hours; asked once, and again when there are more streams."""
+        if not self._asks_for_list:
+            self._asks_for_list, self._listed = True, None
+            self._control.ask("LIST_SUBSCRIPTIONS")
 
     def _answered(self, reply: dict[str, Any]) -> None:
         """A control reply: nested and flat errors both occur (reference section 1.4)."""
@@ -234,11 +275,8 @@ class Subscriber:
         at_ns = now_ns()
         if "result" not in reply:
             log.error("%s: the exchange refuses a control message: %s", self.name, reply)
-            for stream in request.streams if request is not None and request.method == "SUBSCRIBE" else ():
-                lane = self.lanes.add(stream)
-                if not lane.is_open:
-                    self.lanes.excuse(lane, at_ns, "rejected", str(reply))
-                    lane.waits = True
+            for stream in request.streams if request is not None else ():
+                self._refused(stream, is_wish=request is not None and request.method == "SUBSCRIBE", why=str(reply))
             return
         if request is None:
             return
@@ -252,12 +290,28 @@ class Subscriber:
                 if lane.waits:
                     self.lanes.open(lane, at_ns)
             elif request.method == "UNSUBSCRIBE" and stream in self._leaving:
-                leaving = self._leaving[stream]
-                leaving.at_ns, leaving.due_s = at_ns, self._loop.time() + 2 * self.lag_s
-                self._watches.pop(stream, None)
-                self._resumed.pop(stream, None)
-                lane.waits = False
-                self._let_go(self._loop.time())
+                self._released(lane, self._leaving[stream], at_ns)
+
+    def _released(self, lane: Lane, leaving: _Leaving, at_ns: int) -> None:
+        """The exchange has unsubscribed a stream; its last frames may still be on their way."""
+        now_s = self._loop.time()
+        leaving.at_ns, leaving.due_s = at_ns, now_s + 2 * self.lag_s
+        self._resumed.pop(lane.stream, None)
+        lane.waits = False
+        if leaving.wanted:
+            self.want([lane.stream])
+        self._let_go(now_s)
+
+    def _refused(self, stream: Stream, *, is_wish: bool, why: str) -> None:
+        """A stream that the exchange would not subscribe is in doubt: the next connection tries again."""
+        watch, leaving = self._watches.get(stream), self._leaving.get(stream)
+        if is_wish and watch is not None and not watch.lane.is_open:
+            self._fresh.discard(stream)
+            excuse(self._producer, stream, "rejected", why)
+            watch.doubted_s = self._loop.time()
+        elif not is_wish and leaving is not None and leaving.wanted:
+            del self._leaving[stream]
+            self.want([stream])
 
     def _shutting_down(self) -> None:
         if not self.is_shutting_down:
@@ -270,24 +324,39 @@ class Subscriber:
         """Looks at every stream: learns its pace and its lag, and doubts those that are silent too long."""
         if self._asking.done() and not self._asking.cancelled():
             self._asking.result()  # it ends by a fault of ours alone
-        if overdue := self._control.overdue(now_s):
+        if self._connection.heard_ns != self._heard_ns:
+            self._heard_ns, self._heard_s = self._connection.heard_ns, now_s
+        if overdue := self._control.overdue(self._heard_s):  # of a stall that may still end an answer proves nothing
             self._connection.close(f"no answer to {overdue[0].method} within {now_s - overdue[0].sent_s:.0f} s")
         self._open_resumed(now_s)
         self._let_go(now_s)
         silent, lags_ns = [], []
-        for stream, watch in self._watches.items():
-            lane = self.lanes.add(stream)
+        for watch in self._watches.values():
+            lane = watch.lane
             if lane.frames != watch.frames:
-                self._moved(lane, watch, now_s)
-                lags_ns += self._lags_ns(lane, now_s)
-            elif lane.is_open and now_s - watch.moved_s > FLOOR_S:
-                silent.append((lane, watch))
+                self._moved(watch, now_s)
+                lags_ns += self._lags_ns(lane, watch.channel, now_s)
+            elif now_s - watch.moved_s > FLOOR_S and lane.is_open and not watch.channel.is_sparse:
+                silent.append(watch)
         if lags_ns:
             self._lag_ns = max(lags_ns)
-        for lane, watch in silent:
-            self._suspect(lane, watch, now_s)
+        if silent:
+            newest_s: dict[str, float] = {}
+            for watch in self._watches.values():
+                name = watch.channel.name
+                newest_s[name] = max(watch.moved_s, newest_s.get(name, 0.0))
+            for watch in silent:
+                self._suspect(watch, now_s, kin_deliver=newest_s[watch.channel.name] > watch.moved_s)
 
-    def _moved(self, lane: Lane, watch: _Watch, now_s: float) -> None:
+    def stepped(self, now_s: float) -> None:
+        """The clock was stepped: what came before says nothing of lag any more."""
+        for watch in self._watches.values():
+            if watch.lane.frames != watch.frames:
+                self._moved(watch, now_s)
+        self._lag_ns = self._resumed_lag_ns = 0
+
+    def _moved(self, watch: _Watch, now_s: float) -> None:
+        lane = watch.lane
         pace, count = self._paces[lane.stream], lane.frames - watch.frames
         passed_s = now_s - watch.moved_s
         if watch.doubted_s is not None:  # a pause that should not have been is no pace
@@ -299,20 +368,18 @@ class Subscriber:
             pace.add(passed_s / count, count)
         watch.frames, watch.moved_s, watch.doubted_s = lane.frames, now_s, None
 
-    def _lags_ns(self, lane: Lane, now_s: float) -> list[int]:
+    def _lags_ns(self, lane: Lane, channel: Channel, now_s: float) -> list[int]:
         """How late the lane's last frame was; nothing where it does not say."""
-        event_ns = _event_ns(lane)
-        if event_ns is None:
+        event_ms = event_time_ms(lane.last) if lane.stream.market in channel.timed else None
+        if event_ms is None:
             return []
-        delay_ns = lane.heard_ns - event_ns
+        delay_ns = lane.heard_ns - event_ms * 1_000_000
         self._way.add(delay_ns, now_s)
-        return [self._way.lag_ns(delay_ns)] if lane.stream.channel in _PUNCTUAL else []
+        return [self._way.lag_ns(delay_ns)] if channel.name in _PUNCTUAL else []
 
-    def _suspect(self, lane: Lane, watch: _Watch, now_s: float) -> None:
-        stream = lane.stream
-        kin = [other for other in self._watches if other.channel == stream.channel and other != stream]
-        kin_deliver = any(self._watches[other].moved_s > watch.moved_s for other in kin)
-        limit = limit_s(CHANNELS[stream.channel], self._paces[stream], kin_deliver=kin_deliver)
+    def _suspect(self, watch: _Watch, now_s: float, *, kin_deliver: bool) -> None:
+        lane, stream = watch.lane, watch.lane.stream
+        limit = limit_s(watch.channel, self._paces[stream], kin_deliver=kin_deliver)
         silent_s = now_s - watch.moved_s
         if limit is None or silent_s <= limit:
             return
@@ -335,8 +402,8 @@ class Subscriber:
         doubted = [watch.doubted_s for watch in self._watches.values() if watch.doubted_s is not None]
         if not doubted:
             return False
-        due = [stream for stream in self._watches if is_due(CHANNELS[stream.channel], self._paces[stream], FLOOR_S)]
-        all_silent = len(due) > 0 and all(now_s - self._watches[stream].moved_s > FLOOR_S for stream in due)
+        due = [one for one in self._watches.values() if is_due(one.channel, self._paces[one.lane.stream], FLOOR_S)]
+        all_silent = len(due) > 0 and all(now_s - watch.moved_s > FLOOR_S for watch in due)
         return all_silent or now_s - min(doubted) > RESUBSCRIBED_S
 
     def unproven(self, within_s: float) -> list[Stream]:
@@ -345,30 +412,29 @@ class Subscriber:
         if not self._control.is_done:
             return list(self._watches)
         somebody = self.lanes.counter > self.lanes.unknown.frames
+        due = {
+            stream for stream, watch in self._watches.items() if is_due(watch.channel, self._paces[stream], within_s)
+        }
         found = []
-        for stream in self._watches:
-            if self.lanes.add(stream).frames:
+        for stream, watch in self._watches.items():
+            if watch.lane.frames:
                 continue
-            due = is_due(CHANNELS[stream.channel], self._paces[stream], within_s)
             listed = self._listed is not None and stream.exchange_name in self._listed
-            neighbour = somebody or not any(
-                is_due(CHANNELS[each.channel], self._paces[each], within_s) for each in self._watches
-            )
-            if due or not listed or not neighbour:
+            if stream in due or not listed or not (somebody or not due):
                 found.append(stream)
         return found
 
-    def delivers(self, stream: Stream, now_s: float) -> bool:
-        """Whether the stream delivered here lately."""
+    def delivered_since(self, stream: Stream, since_s: float) -> bool:
+        """Whether the stream delivered here since a monotonic moment."""
         watch = self._watches.get(stream)
-        return watch is not None and watch.doubted_s is None and self.lanes.add(stream).frames > 0
+        return watch is not None and watch.doubted_s is None and watch.lane.frames > 0 and watch.moved_s >= since_s
 
     def lacks_before(self, other: "Subscriber") -> bool:
         """Whether frames may still be on their way here that were sent before another connection began: this one lags,
         or is stalled."""
         heard_ns = self._connection.heard_ns
         for stream, watch in self._watches.items():
-            lane, twin = self.lanes.add(stream), other.lanes.of(stream)
+            lane, twin = watch.lane, other.lanes.of(stream)
             if twin is None or not twin.is_open:
                 continue
             if (
@@ -393,8 +459,8 @@ class Subscriber:
         """Symbol to receive minus event time, in ns, of the newest frame; the largest of its streams."""
         found: dict[str, int] = {}
         newest_ns = now_ns() - 2 * SECOND_NS
-        for stream in self._watches:
-            lane = self.lanes.add(stream)
+        for stream, watch in self._watches.items():
+            lane = watch.lane
             if lane.heard_ns > newest_ns and stream.channel in _PUNCTUAL:
                 event_ns = _event_ns(lane)
                 if event_ns is not None:
