@@ -192,7 +192,7 @@ class Stage:
             if event_ms is not None and at_ns != receive_ns and at_ns > lane.watermark_ns:
                 lane.watermark_ns = at_ns
             if lane.ids is not None:
-                self._follow(lane, payload, receive_ns, now_s)
+                self._follow(lane, payload, receive_ns, event_ms if at_ns != receive_ns else None, now_s)
 
     def _lane(self, stream: Stream) -> _Lane:
         channel = CHANNELS.get(stream.channel)
@@ -232,13 +232,13 @@ class Stage:
         bucket = lane.buckets.get(minute) or self._bucket(lane, minute, now_s)
         bucket.add(to_staged_line(frame) + b"\n", now_s)
 
-    def _follow(self, lane: _Lane, payload: bytes, receive_ns: int, now_s: float) -> None:
+    def _follow(self, lane: _Lane, payload: bytes, receive_ns: int, event_ms: int | None, now_s: float) -> None:
         """aggTrade ids rise by one (reference/binance-protocol.md section 3.3): a jump is frames that never came."""
         at = payload.find(b'"a":')
         digits = payload[at + 4 : at + 24].partition(b",")[0]
         if at < 0 or not digits.isdigit() or int(digits) > MOST_NS or lane.ids is None:
             return
-        if lane.ids.add(int(digits), receive_ns, now_s):
+        if lane.ids.add(int(digits), receive_ns, now_s, event_ms):
             self.holed.add(lane.stream)
 
     def ids(self, stream: Stream) -> Ids | None:

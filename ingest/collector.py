@@ -8,12 +8,12 @@ from typing import Any
 
 from common.backoff import Backoff
 from common.clock import SECOND_NS, now_ns
+from common.lag import Way
 from common.producer import Producer
 from common.session import Cause, Marked
 from common.settings import Settings
 from common.streams import Stream
 from ingest.connection import ConnectFailed
-from ingest.lag import Way
 from ingest.lanes import excuse
 from ingest.pace import Pace
 from ingest.plan import Route

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from common.channels import CHANNELS
 from common.clock import SECOND_NS, iso, now_ns
 from common.gate import Decision
+from common.lag import Way
 from common.producer import Producer
 from common.session import Marked
 from common.settings import Settings
@@ -16,7 +17,6 @@ from common.wire import pack
 from ingest.collector import Attempts, Collector
 from ingest.freshness import is_due
 from ingest.jumps import Jump
-from ingest.lag import Way
 from ingest.pace import CEILING_S, Pace
 from ingest.plan import recorded, route_of, seats
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from common.channels import CHANNELS, Channel
 from common.clock import SECOND_NS, now_ns
 from common.frame import event_time_ms, new_connection_id
+from common.lag import Way
 from common.producer import Producer
 from common.session import Cause, Marked
 from common.settings import IngestSettings
@@ -22,7 +23,6 @@ from common.streams import Stream
 from ingest.connection import Connection, connect
 from ingest.control import Control
 from ingest.freshness import RESUBSCRIBED_S, is_due, limit_s
-from ingest.lag import Way
 from ingest.lanes import Lane, Lanes, excuse
 from ingest.pace import FLOOR_S, Pace
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from common.config import load
+from common.lag import Way
 from common.session import Marked
 from common.streams import Stream
 from ingest import collector, control
 from ingest.collector import Attempts, Collector
-from ingest.lag import Way
 from ingest.pace import Pace
 from ingest.plan import Route
 from ingest.subscriber import Subscriber

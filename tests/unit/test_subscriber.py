@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from common.clock import SECOND_NS
+from common.lag import Way
 from common.session import Marked
 from common.streams import Stream
 from ingest import control
-from ingest.lag import Way
 from ingest.pace import Pace
 from ingest.subscriber import Subscriber
 from tests.stand_ins import Hand, Wire
