@@ -96,7 +96,8 @@ class Extent:
         """
         last_ns = max(lane.heard_ns, lane.opened_ns)
         usual_s = self._longest_s(lane)
-        if usual_s is None or heard_ns - last_ns < usual_s * SECOND_NS:
+        has_come = lane.heard_ns >= lane.opened_ns  # else it may all be on its way still: nobody knows how late that is
+        if usual_s is None or (has_come and heard_ns - last_ns < usual_s * SECOND_NS):
             last_ns = heard_ns
         return last_ns - _late_ns(self._lag_of(lane, heard_ns))
 
