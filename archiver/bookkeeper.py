@@ -8,8 +8,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,15 +79,35 @@ class Bookkeeper:
         wanted = {stream.key: stream for stream in streams}
         for stream in wanted.values():
             self._coverage[stream] = Coverage(stream)
-        for file in sorted((self._data / "ledger" / "sessions").glob("????-??-??.jsonl"))[-SESSION_FILES:]:
-            for line in _lines(file):
-                if line.stream in wanted:
-                    self._coverage[wanted[line.stream]].add(line.c, line.event)
+        files = sorted((self._data / "ledger" / "sessions").glob("????-??-??.jsonl"))
+        self._read_sessions(files[-SESSION_FILES:], wanted)
         for row in ledger.read(self._data):
             if (stream := row.stream).key in wanted:
                 self._rows.setdefault(stream, {})[row.id] = row
+        open_since = self._open_since(wanted.values())
+        if open_since:
+            days = {str(day + timedelta(days)) for day in open_since.values() for days in (-1, 0, 1)}
+            older = [file for file in files[:-SESSION_FILES] if file.stem in days]
+            self._read_sessions(older, {stream.key: stream for stream in open_since})
         for stream in wanted.values():
             self._remember_the_dead(self._coverage[stream])
+
+    def _read_sessions(self, files: Iterable[Path], wanted: Mapping[str, Stream]) -> None:
+        for file in files:
+            for line in _lines(file):
+                if line.stream in wanted:
+                    self._coverage[wanted[line.stream]].add(line.c, line.event)
+
+    def _open_since(self, streams: Iterable[Stream]) -> dict[Stream, date]:
+        """Streams with a gap that is open since a session of which nothing was read, and the day on which it began."""
+        found = {}
+        for stream in streams:
+            coverage = self._coverage[stream]
+            known = {coverage.gap_id(session) for session in coverage.sessions.values()}
+            for row in self._rows.get(stream, {}).values():
+                if row.to is None and row.healed_by is None and row.id not in known:
+                    found[stream] = day_of(row.from_ns)
+        return found
 
     def _remember_the_dead(self, coverage: Coverage) -> None:
         """A session that has its row already, and no closing event, was found dead before."""

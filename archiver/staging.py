@@ -30,6 +30,9 @@ SPILL_BYTES = 32_768
 MOST_NS = 2**63 - 1
 """No time and no number in the archive is larger: Parquet, the ledger and calendars end there."""
 
+KEPT_CONNECTIONS = 256
+"""So many of the newest connections of a stream are remembered by when they were last heard."""
+
 LATE_BUCKET_S = 60.0
 """A bucket for a minute that is over already gathers so long: its file is written once, not once a batch."""
 
@@ -164,6 +167,8 @@ class Stage:
         """Takes entries in the order in which they were read."""
         lane = self._lanes.get(stream) or self._lane(stream)
         heard, buckets, timed = lane.heard, lane.buckets, lane.timed
+        while len(heard) > KEPT_CONNECTIONS:
+            del heard[min(heard, key=heard.__getitem__)]
         for entry_id, fields in entries:
             lane.before_id, lane.last_id = lane.last_id, entry_id
             lane.count += 1

@@ -96,7 +96,8 @@ class Rotation:
         if still:
             self.give_up(f"in {waited_s:.0f} s it did not deliver what the old one delivers: {', '.join(still[:5])}")
             return None
-        if current.lacks_before(nxt) and waited_s < CATCH_UP_S:
+        are_silent = not nxt.lanes.counter and current.doubted()  # both: whichever will speak again, it may be the old
+        if (are_silent or current.lacks_before(nxt)) and waited_s < CATCH_UP_S:
             return None
         return self.take()
 

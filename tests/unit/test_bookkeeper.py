@@ -9,8 +9,9 @@ import pytest
 from archiver.bookkeeper import SETTLED_S, Bookkeeper
 from archiver.staging import Stage
 from common import ledger, session
-from common.clock import SECOND_NS
+from common.clock import DAY_NS, SECOND_NS
 from common.ledger import Row
+from common.paths import day_of
 from common.session import Closed, Event, Opened
 from common.streams import Stream
 
@@ -95,6 +96,22 @@ def test_a_gap_that_is_disproved_at_once_stays_so(is_told_before: bool, data: Pa
     second = Archiver(data, tmp_path / "second")
     second.read((60, 12), (61, Opened(at(4), 2)))
     assert [each.healed_by for each in second.rows()] == ["ids"]
+
+
+def test_a_gap_that_is_open_for_weeks_is_closed(data: Path, tmp_path: Path) -> None:
+    """Delisted, listed again after more days than are read at the start: the row ends where the new session begins."""
+    first = Archiver(data, tmp_path / "first")
+    first.read((0, Opened(at(0))), (2, Closed(at(2), "halted")))
+    assert [row.to for row in first.rows()] == [None]
+    sessions = data / "ledger" / "sessions"
+    (file,) = sessions.glob("*")
+    file.rename(sessions / f"{day_of(START_NS)}.jsonl")
+    for day in range(1, 30):
+        (sessions / f"{day_of(START_NS + day * DAY_NS)}.jsonl").write_bytes(b"")
+    second = Archiver(data, tmp_path / "second")
+    back = 30 * 86_400
+    second.read((back, Opened(at(back))), connection=b"b-1")
+    assert [(row.cause, row.to_ns) for row in second.rows()] == [("halted", at(back))]
 
 
 def test_a_hole_waits_for_the_twin(data: Path, tmp_path: Path) -> None:

@@ -152,6 +152,22 @@ def test_a_stream_that_was_not_covered_when_it_was_let_go_has_its_new_reason() -
     played(play)
 
 
+def test_a_beat_of_which_nothing_came_is_not_covered() -> None:
+    """Subscribed by the exchange's word, and let go before a first frame: what was on its way never came."""
+
+    async def play(scene: Scene) -> None:
+        for _ in range(1000):
+            scene.paces[BOOK].add(2.0)  # so that a short silence proves nothing
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        scene.subscriber.release([BOOK], "gate", "closed")
+        await scene.answer()
+        (_, began), (_, ended) = scene.hand.said
+        assert (began.at, scene.hand.of(BOOK)[1]) == (ended.at, ("close", 1, "gate"))
+
+    played(play)
+
+
 def test_a_mark_ends_on_each_connection_where_it_began() -> None:
     """Flagged, and unflagged later: the second mark completes the first; one that is open at the end is closed."""
 
