@@ -8,8 +8,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ class Bookkeeper:
         self._data = data
         self._dead_after_s = dead_after_s
         self._coverage: dict[Stream, Coverage] = {}
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[Stream, dict[str, Row]] = {}
         self._signs: dict[str, Sign] = {}
         self._changed: set[Stream] = set()
         self._holed: dict[Stream, float] = {}
@@ -79,20 +79,40 @@ class Bookkeeper:
         wanted = {stream.key: stream for stream in streams}
         for stream in wanted.values():
             self._coverage[stream] = Coverage(stream)
-        for file in sorted((self._data / "ledger" / "sessions").glob("????-??-??.jsonl"))[-SESSION_FILES:]:
+        files = sorted((self._data / "ledger" / "sessions").glob("????-??-??.jsonl"))
+        self._read_sessions(files[-SESSION_FILES:], wanted)
+        for row in ledger.read(self._data):
+            if (stream := row.stream).key in wanted:
+                self._rows.setdefault(stream, {})[row.id] = row
+        open_since = self._open_since(wanted.values())
+        if open_since:
+            days = {str(day + timedelta(days)) for day in open_since.values() for days in (-1, 0, 1)}
+            older = [file for file in files[:-SESSION_FILES] if file.stem in days]
+            self._read_sessions(older, {stream.key: stream for stream in open_since})
+        for stream in wanted.values():
+            self._remember_the_dead(self._coverage[stream])
+
+    def _read_sessions(self, files: Iterable[Path], wanted: Mapping[str, Stream]) -> None:
+        for file in files:
             for line in _lines(file):
                 if line.stream in wanted:
                     self._coverage[wanted[line.stream]].add(line.c, line.event)
-        for row in ledger.read(self._data):
-            if row.stream.key in wanted:
-                self._rows[row.id] = row
-        for stream in wanted.values():
-            self._remember_the_dead(self._coverage[stream])
+
+    def _open_since(self, streams: Iterable[Stream]) -> dict[Stream, date]:
+        """Streams with a gap that is open since a session of which nothing was read, and the day on which it began."""
+        found = {}
+        for stream in streams:
+            coverage = self._coverage[stream]
+            known = {coverage.gap_id(session) for session in coverage.sessions.values()}
+            for row in self._rows.get(stream, {}).values():
+                if row.to is None and row.healed_by is None and row.id not in known:
+                    found[stream] = day_of(row.from_ns)
+        return found
 
     def _remember_the_dead(self, coverage: Coverage) -> None:
         """A session that has its row already, and no closing event, was found dead before."""
         for session in coverage.silent():
-            row = self._rows.get(coverage.gap_id(session))
+            row = self._rows.get(coverage.stream, {}).get(coverage.gap_id(session))
             if row is not None and row.healed_by is None:
                 session.dead = True
                 session.last_ns = row.from_ns
@@ -100,6 +120,7 @@ class Bookkeeper:
     def give_up(self, stream: Stream) -> None:
         """Somebody else keeps this stream's ledger now."""
         self._coverage.pop(stream, None)
+        self._rows.pop(stream, None)
         self._changed.discard(stream)
         self._holed.pop(stream, None)
         self._told.pop(stream, None)
@@ -237,8 +258,8 @@ class Bookkeeper:
             self._found[:0] = found
             self._changed |= changed
             raise
-        self._rows.update((row.id, row) for row in appended)
         for row in appended:
+            self._rows.setdefault(row.stream, {})[row.id] = row
             log.info(
                 "ledger: %s %s %s..%s %s", row.id, row.stream.key, row.from_, row.to or "", row.healed_by or row.cause
             )
@@ -250,20 +271,22 @@ class Bookkeeper:
             coverage = self._coverage.get(stream)
             if coverage is None:
                 continue
-            now = [_informed(row, self._rows.get(row.id)) for row in coverage.rows(before_s)]
+            known = self._rows.setdefault(stream, {})
+            now = [_informed(row, known.get(row.id)) for row in coverage.rows(before_s)]
             rows += now
-            gaps = {coverage.gap_id(session) for session in coverage.sessions.values()} & self._rows.keys()
-            disproved = coverage.disproved() & gaps
-            rows += withdrawn(map(self._rows.__getitem__, disproved), now, "ids")
-            rows += withdrawn(map(self._rows.__getitem__, gaps - disproved), now, "resumed")
+            disproved = {row.id: row for row in coverage.disproved()}
+            # also where it was never written: who starts after us knows no ids, and would find the gap again
+            rows += withdrawn((_before(row, known.get(row.id)) for row in disproved.values()), now, "ids")
+            gaps = {coverage.gap_id(session) for session in coverage.sessions.values()} & known.keys()
+            rows += withdrawn((known[one] for one in gaps - disproved.keys()), now, "resumed")
             rows += withdrawn(self._upstream_before(stream, now), now, "ids")
-        return [row for row in rows if not _same(row, self._rows.get(row.id))]
+        return [row for row in rows if not _same(row, self._rows.get(row.stream, {}).get(row.id))]
 
     def _upstream_before(self, stream: Stream, now: Sequence[Row]) -> list[Row]:
         """Rows that ids alone had shown, of this process, or with a better cause by now: they hold if they are shown
         again. Those that an earlier archiver found are not forgotten with it."""
         told = self._told.setdefault(stream, set())
-        before = [row for row in self._rows.values() if row.stream == stream and row.cause == "upstream"]
+        before = [row for row in self._rows.get(stream, {}).values() if row.cause == "upstream"]
         told.update(row.id for row in now if row.cause == "upstream")
         return [row for row in before if row.id in told or explained(now, row)]
 
@@ -281,6 +304,11 @@ def _informed(row: Row, known: Row | None) -> Row:
     if known is None or row.frames_missing is not None or (known.from_, known.to) != (row.from_, row.to):
         return row
     return msgspec.structs.replace(row, frames_missing=known.frames_missing, healed_by=known.healed_by)
+
+
+def _before(row: Row, known: Row | None) -> Row:
+    """A row as it is now, and healed if it was so before."""
+    return row if known is None else msgspec.structs.replace(row, healed_by=known.healed_by)
 
 
 def _heard_ns(sign: bytes) -> int:

@@ -8,6 +8,7 @@ the rows are computed from the set anew.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -62,6 +63,26 @@ class Session:
         self.last_ns = max(self.last_ns, at_ns)
 
 
+class Gap(NamedTuple):
+    """An interval that no session covered; wall clock in ns.
+
+    Attributes:
+        before: The session that ended where it begins.
+        from_ns: Its start.
+        to_ns: Its end; None while it lasts.
+        missing: How many frames it lacks, as far as ids or pace can tell.
+    """
+
+    before: Session
+    from_ns: int
+    to_ns: int | None
+    missing: int | None
+
+    def overlaps(self, from_ns: int, to_ns: int) -> bool:
+        """Whether it has a moment of the interval, or one near it."""
+        return self.from_ns - NEAR_NS <= to_ns and (self.to_ns is None or from_ns <= self.to_ns + NEAR_NS)
+
+
 @dataclass(slots=True)
 class Coverage:
     """What is known of one stream's coverage.
@@ -76,16 +97,19 @@ class Coverage:
     sessions: dict[tuple[str, int], Session] = field(default_factory=dict)
     drops: dict[tuple[str, int], Dropped] = field(default_factory=dict)
     marks: dict[tuple[str, int, Cause], Marked] = field(default_factory=dict)
+    _made: dict[tuple[str, int, int | None, Cause, int | None], Row] = field(default_factory=dict)
 
     def add(self, connection: str, event: Event) -> None:
         """Takes one event; the same one again changes nothing."""
         if isinstance(event, Dropped):
             self.drops[connection, event.at] = event
+            _forget_the_first(self.drops)
             return
         if isinstance(event, Marked):
             known = self.marks.get((connection, event.at, event.cause))
             if known is None or known.to is None:
                 self.marks[connection, event.at, event.cause] = event
+                _forget_the_first(self.marks)
             return
         key = connection, event.session
         session = self.sessions.get(key)
@@ -97,10 +121,9 @@ class Coverage:
             session.closed = event
         session.heard(event.at)
         if len(self.sessions) > KEPT_SESSIONS:
-            ended = [one for one in self.sessions.values() if one.end_ns is not None]
-            if ended:
-                oldest = min(ended, key=lambda one: one.opened_ns)
-                del self.sessions[oldest.connection, oldest.number]
+            ends = {key: one.end_ns for key, one in self.sessions.items() if one.end_ns is not None}
+            if ends:  # what ended first covers nothing of the gaps between those that stay
+                del self.sessions[min(ends, key=ends.__getitem__)]
 
     def silent(self) -> Iterator[Session]:
         """Sessions without a closing event, dead or alive."""
@@ -113,19 +136,21 @@ class Coverage:
             before_s: Holes in the ids count that were seen before this moment, monotonic.
         """
         gaps = list(self._gaps())
-        disproved = self.disproved()
         return [
-            *(row for row in gaps if row.id not in disproved),
+            *(self._gap_row(gap) for gap in gaps if not self._is_disproved(gap)),
             *self._dropped(),
             *self._marked(),
             *self._upstream(gaps, before_s),
         ]
 
-    def disproved(self) -> set[str]:
-        """The ids of the rows for gaps in which nothing is missing, as the exchange's own ids say."""
-        return {row.id for row in self._gaps() if row.frames_missing == 0} if self.ids else set()
+    def disproved(self) -> list[Row]:
+        """The rows of gaps in which nothing is missing, as the exchange's own ids say."""
+        return [self._gap_row(gap) for gap in self._gaps() if self._is_disproved(gap)] if self.ids else []
 
-    def _gaps(self) -> Iterator[Row]:
+    def _is_disproved(self, gap: Gap) -> bool:
+        return self.ids is not None and gap.missing == 0
+
+    def _gaps(self) -> Iterator[Gap]:
         last: Session | None = None
         for session in sorted(self.sessions.values(), key=lambda one: one.opened_ns):
             if last is not None and last.end_ns is not None and session.opened_ns > last.end_ns:
@@ -135,17 +160,29 @@ class Coverage:
         if last is not None and last.end_ns is not None:
             yield self._gap(last, last.end_ns, None)
 
-    def _gap(self, before: Session, from_ns: int, to_ns: int | None) -> Row:
+    def _gap(self, before: Session, from_ns: int, to_ns: int | None) -> Gap:
         missing = None
         if to_ns is not None:
             missing = self.ids.missing(from_ns, to_ns) if self.ids else by_pace(self.stream, from_ns, to_ns)
-        return ledger.row(self.stream, from_ns, to_ns, before.cause, mark=_mark(before), frames_missing=missing)
+        return Gap(before, from_ns, to_ns, missing)
+
+    def _gap_row(self, gap: Gap) -> Row:
+        return self._row(_mark(gap.before), gap.from_ns, gap.to_ns, gap.before.cause, gap.missing)
+
+    def _row(self, mark: str, from_ns: int, to_ns: int | None, cause: Cause, missing: int | None) -> Row:
+        """A row; made once: its id and its times cost more than all that is computed here."""
+        key = mark, from_ns, to_ns, cause, missing
+        row = self._made.get(key)
+        if row is None:
+            if len(self._made) > 4 * KEPT_SESSIONS:
+                self._made.clear()
+            row = self._made[key] = ledger.row(self.stream, from_ns, to_ns, cause, mark=mark, frames_missing=missing)
+        return row
 
     def awaits_ids(self) -> bool:
         """Whether the next frame will tell how many a gap that is over lacks."""
         return self.ids is not None and any(
-            row.to_ns is not None and row.frames_missing is None and self.ids.reaches(row.from_ns)
-            for row in self._gaps()
+            gap.to_ns is not None and gap.missing is None and self.ids.reaches(gap.from_ns) for gap in self._gaps()
         )
 
     def gap_id(self, session: Session) -> str:
@@ -154,28 +191,24 @@ class Coverage:
 
     def _dropped(self) -> Iterator[Row]:
         for (connection, at_ns), event in self.drops.items():
-            mark = f"dropped {connection} {at_ns}"
-            yield ledger.row(self.stream, event.at, event.to, event.cause, mark=mark, frames_missing=event.frames)
+            yield self._row(f"dropped {connection} {at_ns}", event.at, event.to, event.cause, event.frames)
 
     def _marked(self) -> Iterator[Row]:
         """Nothing is missing in them; a mark ends with its connection at the latest."""
         for (connection, at_ns, cause), event in self.marks.items():
             to_ns = self._end_of(connection) if event.to is None else event.to
-            mark = f"mark {cause} {connection} {at_ns}"
-            yield ledger.row(self.stream, at_ns, to_ns, cause, mark=mark, frames_missing=0)
+            yield self._row(f"mark {cause} {connection} {at_ns}", at_ns, to_ns, cause, 0)
 
     def _end_of(self, connection: str) -> int | None:
         ends = [one.end_ns for one in self.sessions.values() if one.connection == connection]
         return None if not ends or None in ends else max(filter(None, ends))
 
-    def _upstream(self, gaps: list[Row], before_s: float) -> Iterator[Row]:
+    def _upstream(self, gaps: list[Gap], before_s: float) -> Iterator[Row]:
         """Ids that are missing although the stream was covered, and nobody says that he dropped them."""
         for hole in self.ids.holes(before_s) if self.ids else ():
-            if not any(_overlaps(row, hole.last_ns, hole.next_ns) for row in gaps) and not self._is_dropped(hole):
-                yield ledger.row(
-                    self.stream, hole.last_ns, hole.next_ns, "upstream", mark=f"break {hole.last_id} {hole.next_id}",
-                    frames_missing=hole.frames,
-                )  # fmt: skip
+            if not any(gap.overlaps(hole.last_ns, hole.next_ns) for gap in gaps) and not self._is_dropped(hole):
+                mark = f"break {hole.last_id} {hole.next_id}"
+                yield self._row(mark, hole.last_ns, hole.next_ns, "upstream", hole.frames)
 
     def _is_dropped(self, hole: Hole) -> bool:
         return any(
@@ -191,6 +224,12 @@ def explained(rows: Iterable[Row], upstream: Row) -> bool:
 
 def _overlaps(row: Row, from_ns: int, to_ns: int) -> bool:
     return row.from_ns - NEAR_NS <= to_ns and (row.to_ns is None or from_ns <= row.to_ns + NEAR_NS)
+
+
+def _forget_the_first(told: dict[Any, Any]) -> None:
+    """Bounds what is kept of a stream: what was told long ago has its row already."""
+    while len(told) > KEPT_SESSIONS:
+        del told[next(iter(told))]
 
 
 def _mark(session: Session) -> str:

@@ -2,6 +2,9 @@
 
 Source: reference/binance-protocol.md section 3.3. A hole between two runs is frames that nobody delivered, whichever
 connection brought what stands on its sides, and it closes when they come late after all.
+
+Sessions are told in the exchange's time, and a frame may come late. So a frame counts as sent when it was received less
+its lag, and where it matters the more careful of the two times is taken: nothing is proven by a late frame.
 """
 
 from bisect import bisect_right
@@ -9,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from common.lag import Way
+
 KEPT_RUNS = 32
 
 
 class Hole(NamedTuple):
-    """Ids that never came, and the receive times, in ns, of the frames on both sides of them."""
+    """Ids that never came; when the frame before them was sent, and when the one after them was received, in ns."""
 
     last_id: int
     next_id: int
@@ -27,6 +32,8 @@ class Hole(NamedTuple):
 
 @dataclass(slots=True)
 class _Run:
+    """Ids without a hole; when the first was received, and when the last was sent."""
+
     first_id: int
     last_id: int
     first_ns: int
@@ -39,18 +46,25 @@ class Ids:
     """What came of one stream, from the first frame that was looked at; the newest `KEPT_RUNS` runs of it."""
 
     _runs: list[_Run] = field(default_factory=list)
+    _way: Way = field(default_factory=Way)
 
-    def add(self, number: int, receive_ns: int, now_s: float) -> bool:
+    def add(self, number: int, receive_ns: int, now_s: float, event_ms: int | None = None) -> bool:
         """Takes the id of a frame; whether that made or changed a hole.
 
         Args:
             number: The id.
             receive_ns: When the frame was received.
             now_s: When it is looked at, monotonic.
+            event_ms: When the exchange says that it was.
         """
+        sent_ns = receive_ns
+        if event_ms is not None:
+            delay_ns = receive_ns - event_ms * 1_000_000
+            self._way.add(delay_ns, now_s)
+            sent_ns -= self._way.lag_ns(delay_ns)
         runs = self._runs
         if runs and number == runs[-1].last_id + 1:
-            runs[-1].last_id, runs[-1].last_ns = number, receive_ns
+            runs[-1].last_id, runs[-1].last_ns = number, sent_ns
             return False
         at = bisect_right(runs, number, key=lambda run: run.first_id)
         before = runs[at - 1] if at else None
@@ -58,14 +72,14 @@ class Ids:
         if before is not None and number <= before.last_id:
             return False
         if before is not None and number == before.last_id + 1:
-            before.last_id, before.last_ns = number, receive_ns
+            before.last_id, before.last_ns = number, sent_ns
             if after is not None and after.first_id == number + 1:
                 before.last_id, before.last_ns = after.last_id, after.last_ns
                 del runs[at]
         elif after is not None and number + 1 == after.first_id:
             after.first_id, after.first_ns = number, receive_ns
         else:
-            runs.insert(at, _Run(number, number, receive_ns, receive_ns, now_s))
+            runs.insert(at, _Run(number, number, receive_ns, sent_ns, now_s))
             if after is not None:
                 after.since_s = now_s
             del runs[:-KEPT_RUNS]
@@ -82,7 +96,7 @@ class Ids:
         return any(run.first_ns <= at_ns for run in self._runs)
 
     def missing(self, from_ns: int, to_ns: int) -> int | None:
-        """How many frames an interval lacks (receive times); None where no frame on one side of it is known."""
+        """How many frames an interval lacks (the exchange's time); None where no frame on one side of it is known."""
         runs = self._runs
         if not self.reaches(from_ns) or not any(run.last_ns >= to_ns for run in runs):
             return None

@@ -30,6 +30,9 @@ SPILL_BYTES = 32_768
 MOST_NS = 2**63 - 1
 """No time and no number in the archive is larger: Parquet, the ledger and calendars end there."""
 
+KEPT_CONNECTIONS = 256
+"""So many of the newest connections of a stream are remembered by when they were last heard."""
+
 LATE_BUCKET_S = 60.0
 """A bucket for a minute that is over already gathers so long: its file is written once, not once a batch."""
 
@@ -162,6 +165,8 @@ class Stage:
         """Takes entries in the order in which they were read."""
         lane = self._lanes.get(stream) or self._lane(stream)
         heard, buckets, timed = lane.heard, lane.buckets, lane.timed
+        while len(heard) > KEPT_CONNECTIONS:
+            del heard[min(heard, key=heard.__getitem__)]
         for entry_id, fields in entries:
             lane.before_id, lane.last_id = lane.last_id, entry_id
             lane.count += 1
@@ -190,7 +195,7 @@ class Stage:
             if event_ms is not None and at_ns != receive_ns and at_ns > lane.watermark_ns:
                 lane.watermark_ns = at_ns
             if lane.ids is not None:
-                self._follow(lane, payload, receive_ns, now_s)
+                self._follow(lane, payload, receive_ns, event_ms if at_ns != receive_ns else None, now_s)
 
     def _lane(self, stream: Stream) -> _Lane:
         channel = CHANNELS.get(stream.channel)
@@ -230,13 +235,13 @@ class Stage:
         bucket = lane.buckets.get(minute) or self._bucket(lane, minute, now_s)
         bucket.add(to_staged_line(frame) + b"\n", now_s)
 
-    def _follow(self, lane: _Lane, payload: bytes, receive_ns: int, now_s: float) -> None:
+    def _follow(self, lane: _Lane, payload: bytes, receive_ns: int, event_ms: int | None, now_s: float) -> None:
         """aggTrade ids rise by one (reference/binance-protocol.md section 3.3): a jump is frames that never came."""
         at = payload.find(b'"a":')
         digits = payload[at + 4 : at + 24].partition(b",")[0]
         if at < 0 or not digits.isdigit() or int(digits) > MOST_NS or lane.ids is None:
             return
-        if lane.ids.add(int(digits), receive_ns, now_s):
+        if lane.ids.add(int(digits), receive_ns, now_s, event_ms):
             self.holed.add(lane.stream)
 
     def ids(self, stream: Stream) -> Ids | None:

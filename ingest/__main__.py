@@ -117,7 +117,7 @@ async def _watch(service: Service, fleet: Fleet, producer: Producer) -> None:
             before, moved_s = received, now.monotonic_s
         if producer.taken or not producer.held_bytes:
             service.health.beat("redis")
-        if now.monotonic_s - moved_s > settings.ingest.exit_after_s:
+        if now.monotonic_s - moved_s > settings.ingest.exit_after_s and fleet.is_due:
             log.critical(
                 "nothing came for %.0f s, although connections were replaced: ending", now.monotonic_s - moved_s
             )

@@ -3,17 +3,18 @@
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from common.backoff import Backoff
-from common.clock import now_ns
+from common.clock import SECOND_NS, now_ns
+from common.lag import Way
 from common.producer import Producer
 from common.session import Cause, Marked
 from common.settings import Settings
 from common.streams import Stream
 from ingest.connection import ConnectFailed
-from ingest.lag import Way
+from ingest.lanes import excuse
 from ingest.pace import Pace
 from ingest.plan import Route
 from ingest.rotation import Rotation
@@ -87,8 +88,7 @@ class Collector:
         self._way = way
         self._loop = asyncio.get_running_loop()
         self._current: Subscriber | None = None
-        self._rotation = Rotation(self.name, self._subscribe, self._end)
-        self._excused: set[Stream] = set()
+        self._rotation = Rotation(self.name, self._subscribe, self._let_in, self._end)
         self._cut: tuple[Cause, str, int] | None = None
         self._rotate_s = 0.0
         self._lags_since_s: float | None = None
@@ -103,6 +103,9 @@ class Collector:
     def join(self, streams: list[Stream]) -> None:
         """Takes streams; those that are paused are subscribed later."""
         self.streams.update(dict.fromkeys(streams))
+        for stream in streams:
+            if stream in self.paused:
+                excuse(self._producer, stream, *self.paused[stream])
         for subscriber in self._living():
             self._let_in(subscriber, streams)
 
@@ -112,14 +115,20 @@ class Collector:
             self.streams.pop(stream, None)
             self.paused.pop(stream, None)
             self.flagged.pop(stream, None)
-        for subscriber in self._living():
-            subscriber.release(streams, cause, reason)
+        self._release(streams, cause, reason)
 
     def pause(self, streams: list[Stream], cause: Cause, reason: str) -> None:
         """Unsubscribes from streams until `resume`."""
         for stream in streams:
             self.paused[stream] = cause, reason
-        for subscriber in self._living():
+        self._release(streams, cause, reason)
+
+    def _release(self, streams: list[Stream], cause: Cause, reason: str) -> None:
+        living = self._living()
+        for stream in streams:
+            if not any(subscriber.holds(stream) for subscriber in living):
+                excuse(self._producer, stream, cause, reason)
+        for subscriber in living:
             subscriber.release(streams, cause, reason)
 
     def resume(self, streams: list[Stream]) -> None:
@@ -133,23 +142,26 @@ class Collector:
         """Marks a stream that goes on being recorded, until `unflag`."""
         self.flagged[stream] = mark
         for subscriber in self._living():
-            subscriber.mark(stream, mark)
+            subscriber.flag(stream, mark)
 
     def unflag(self, stream: Stream, to_ns: int) -> None:
         """Ends a stream's mark."""
-        mark = self.flagged.pop(stream)
+        del self.flagged[stream]
         for subscriber in self._living():
-            subscriber.mark(stream, Marked(mark.at, mark.cause, to_ns, mark.reason))
+            subscriber.unflag(stream, to_ns)
 
-    def note(self, mark: Marked) -> None:
-        """Marks every stream, for a time that is over."""
+    def stepped(self, mark: Marked) -> None:
+        """The clock was stepped: marks every stream, for a time that is over."""
+        for subscriber in self._living():
+            subscriber.stepped(self._loop.time())
         if self._current is not None:
             for stream in self.streams:
                 self._current.mark(stream, mark)
 
     def cut(self, cause: Cause, reason: str, not_after_ns: int) -> None:
         """The connection cannot be trusted: it ends, its sessions at the latest at this moment, and begins anew."""
-        self._cut = cause, reason, not_after_ns
+        if self._current is not None:
+            self._cut = cause, reason, not_after_ns
 
     # Its life.
 
@@ -165,7 +177,7 @@ class Collector:
                     await self._live(self._current, stop)
                 if self._loop.time() - began_s > self._settings.ingest.backoff_max_s:
                     backoff.reset()
-                if not stop.done() and self.streams:
+                if not stop.done() and self.streams and not self._rotation.is_running:
                     await asyncio.wait([stop], timeout=backoff.next())
         finally:
             await self._rotation.stop("maintenance", STOPPED)
@@ -183,10 +195,13 @@ class Collector:
         if connecting.cancelled():
             return
         try:
-            self._begin(connecting.result())
+            subscriber = connecting.result()
         except ConnectFailed as error:
             self.failures += 1
             log.warning("%s: %s", self.name, error)
+        else:
+            self._begin(subscriber)
+            self._let_in(subscriber)
 
     async def _subscribe(self) -> Subscriber:
         await self._attempts.turn()
@@ -200,18 +215,17 @@ class Collector:
             producer=self._producer,
         )
         self.connects += 1
-        self._let_in(subscriber, list(self.streams))
         return subscriber
 
-    def _let_in(self, subscriber: Subscriber, streams: list[Stream]) -> None:
-        subscriber.want([stream for stream in streams if stream not in self.paused], self.doubted())
+    def _let_in(self, subscriber: Subscriber, streams: Iterable[Stream] | None = None) -> None:
+        """Subscribes streams, all of the seat where none are named, but those that are paused."""
+        wanted = self.streams if streams is None else streams
+        streams = [stream for stream in wanted if stream not in self.paused]
+        subscriber.want(streams, frozenset(self.doubted()))
         for stream in streams:
             if stream in self.flagged:
                 mark = self.flagged[stream]
-                subscriber.mark(stream, Marked(now_ns(), mark.cause, reason=mark.reason))
-            if stream in self.paused and stream not in self._excused and stream not in self._frames:
-                subscriber.excuse(stream, *self.paused[stream])
-                self._excused.add(stream)
+                subscriber.flag(stream, Marked(max(mark.at, now_ns() - SECOND_NS), mark.cause, reason=mark.reason))
 
     def _begin(self, subscriber: Subscriber) -> None:
         self._current = subscriber
@@ -232,7 +246,7 @@ class Collector:
             cause, reason, not_after_ns = self._cut
             self._cut = None
             self._end(current, cause, reason, not_after_ns)
-            await self._rotation.stop(cause, reason)
+            await self._rotation.stop(cause, reason, not_after_ns)
             self._current = None
         elif current.closed.done():
             log.warning("%s: %s", self.name, current.closed.result())
@@ -245,7 +259,10 @@ class Collector:
                 subscriber.look(now_s)
             self._look(current, now_s)
             if (successor := self._rotation.step(current, now_s)) is not None:
-                self._end(current, "rotation", "the next connection has taken over")
+                if current.lacks_before(successor):
+                    self._end(current, "stale", "what it owes never came")
+                else:
+                    self._end(current, "rotation", "the next connection has taken over")
                 self._begin(successor)
 
     def _look(self, current: Subscriber, now_s: float) -> None:
@@ -269,9 +286,6 @@ class Collector:
             self._rotation.prosper()
 
     def _end(self, subscriber: Subscriber, cause: Cause, reason: str, not_after_ns: int | None = None) -> None:
-        nxt = self._rotation.next
-        if subscriber is self._current and nxt is not None and cause != "disconnect" and subscriber.lacks_before(nxt):
-            cause = "stale"  # what it owes will never come
         subscriber.end(cause, reason, not_after_ns=not_after_ns)
         self._received += subscriber.lanes.counter
         self._dropped += subscriber.lanes.dropped

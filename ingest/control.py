@@ -102,9 +102,9 @@ class Control:
         number = reply.get("id")
         return self._unanswered.pop(number, None) if isinstance(number, int) else None
 
-    def overdue(self, now_s: float) -> list[Request]:
-        """What was sent long ago and never answered."""
-        return [one for one in self._unanswered.values() if now_s - one.sent_s > ANSWER_WITHIN_S]
+    def overdue(self, heard_s: float) -> list[Request]:
+        """What was never answered, although the exchange was still heard long after it was sent."""
+        return [one for one in self._unanswered.values() if heard_s - one.sent_s > ANSWER_WITHIN_S]
 
     @property
     def is_done(self) -> bool:

@@ -8,15 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from common.channels import CHANNELS
 from common.clock import SECOND_NS, iso, now_ns
 from common.gate import Decision
+from common.lag import Way
 from common.producer import Producer
 from common.session import Marked
 from common.settings import Settings
 from common.streams import STREAMS_SET, Stream, unknown
 from common.wire import pack
 from ingest.collector import Attempts, Collector
+from ingest.freshness import is_due
 from ingest.jumps import Jump
-from ingest.lag import Way
-from ingest.pace import Pace
+from ingest.pace import CEILING_S, Pace
 from ingest.plan import recorded, route_of, seats
 
 log = logging.getLogger(__name__)
@@ -182,7 +183,7 @@ class Fleet:
                 way.forget()
             first_ns, last_ns = sorted((jump.before_ns, jump.after_ns))
             for collector in self.collectors:
-                collector.note(Marked(first_ns, "suspend", last_ns, words))
+                collector.stepped(Marked(first_ns, "suspend", last_ns, words))
 
     # What it says of itself.
 
@@ -218,6 +219,14 @@ class Fleet:
     def is_paused(self) -> bool:
         """Whether nothing is to come: the gate has closed every stream, or there is none."""
         return all(stream in collector.paused for stream, collector in self._seat_of.items())
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a stream is subscribed that must deliver within minutes, if anything lives."""
+        return any(
+            stream not in collector.paused and is_due(CHANNELS[stream.channel], self._paces[stream], CEILING_S)
+            for stream, collector in self._seat_of.items()
+        )
 
     @property
     def paused(self) -> int:

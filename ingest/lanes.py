@@ -12,6 +12,8 @@ import msgspec
 
 from common import session
 from common.channels import CHANNELS
+from common.clock import now_ns
+from common.frame import new_connection_id
 from common.producer import Producer
 from common.session import Event
 from common.streams import Stream, unknown
@@ -199,12 +201,6 @@ class Lanes:
             lane.closed_ns = at_ns = max(at_ns, lane.opened_ns)
             self._say(lane, at_ns, session.Closed(at_ns, cause, reason, lane.session))
 
-    def excuse(self, lane: Lane, at_ns: int, cause: session.Cause, reason: str) -> None:
-        """Says why a stream that was never covered is not: a session that covers nothing."""
-        lane.waits = False
-        self._say(lane, at_ns, session.Opened(at_ns, 0))
-        self._say(lane, at_ns, session.Closed(at_ns, cause, reason, 0))
-
     def mark(self, lane: Lane, mark: session.Marked) -> None:
         """Says something about a stream that is recorded."""
         self._say(lane, mark.at, mark)
@@ -217,9 +213,19 @@ class Lanes:
             lane.dropped = 0
 
     def _say(self, lane: Lane, at_ns: int, event: Event) -> None:
-        text = session.encode(event)
-        words = lane.stream.key, "*", "c", self.connection, "t", f"{at_ns:019d}", "n", self.counter, "e", text
-        self._append(pack("XADD", *words), always=True)
+        self._append(_packed(lane.stream, self.connection, at_ns, self.counter, event), always=True)
+
+
+def excuse(producer: Producer, stream: Stream, cause: session.Cause, reason: str) -> None:
+    """Says why a stream that no connection covers is not covered: a session that covers nothing, of no connection."""
+    at_ns, connection = now_ns(), new_connection_id()
+    for event in (session.Opened(at_ns, 0), session.Closed(at_ns, cause, reason, 0)):
+        producer.append(_packed(stream, connection, at_ns, 0, event), always=True)
+
+
+def _packed(stream: Stream, connection: str, at_ns: int, counter: int, event: Event) -> bytes:
+    text = session.encode(event)
+    return pack("XADD", stream.key, "*", "c", connection, "t", f"{at_ns:019d}", "n", counter, "e", text)
 
 
 class _Combined(msgspec.Struct):

@@ -30,6 +30,7 @@ class Rotation:
     Args:
         name: Of the seat, for logs.
         subscribe: Opens the next connection.
+        admit: Subscribes what is to be subscribed on it, at the moment from which it is told of every change.
         end: Ends one that is not needed after all.
     """
 
@@ -37,15 +38,16 @@ class Rotation:
         self,
         name: str,
         subscribe: Callable[[], Coroutine[Any, Any, Subscriber]],
-        end: Callable[[Subscriber, Cause, str], None],
+        admit: Callable[[Subscriber], None],
+        end: Callable[[Subscriber, Cause, str, int | None], None],
     ) -> None:
         self._name = name
         self._subscribe = subscribe
+        self._admit = admit
         self._end = end
         self._loop = asyncio.get_running_loop()
         self._opening: asyncio.Task[Subscriber] | None = None
         self._since_s = 0.0
-        self._asked = False
         self._again = Backoff(FIRST_AGAIN_S, MOST_AGAIN_S)
         self._not_before_s = 0.0
         self._why = ""
@@ -73,7 +75,6 @@ class Rotation:
         self._why, self._planned = why, planned
         self._not_before_s = now_s + self._again.next()
         self._opening = asyncio.create_task(self._subscribe(), name=f"{self._name} next")
-        self._asked = False
 
     def step(self, current: Subscriber, now_s: float) -> Subscriber | None:
         """Goes on with a replacement; gives the next connection when it has taken over, and is then done with it."""
@@ -87,16 +88,16 @@ class Rotation:
             return None
         unproven = nxt.unproven(PROVEN_WITHIN_S)
         waited_s = now_s - self._since_s
-        if unproven and not self._asked and waited_s > 1.0:
+        if unproven and waited_s > 1.0:
             nxt.ask_what_is_subscribed()
-            self._asked = True
         if unproven and waited_s < PROVEN_WITHIN_S:
             return None
-        still = [stream.key for stream in unproven if current.delivers(stream, now_s)]
+        still = [stream.key for stream in unproven if current.delivered_since(stream, self._since_s)]
         if still:
             self.give_up(f"in {waited_s:.0f} s it did not deliver what the old one delivers: {', '.join(still[:5])}")
             return None
-        if current.lacks_before(nxt) and waited_s < CATCH_UP_S:
+        are_silent = not nxt.lanes.counter and current.doubted()  # both: whichever will speak again, it may be the old
+        if (are_silent or current.lacks_before(nxt)) and waited_s < CATCH_UP_S:
             return None
         return self.take()
 
@@ -105,6 +106,7 @@ class Rotation:
         assert opening is not None
         try:
             self.next = opening.result()
+            self._admit(self.next)
         except ConnectFailed as error:
             self.failures += 1
             log.warning("%s: the next connection could not be opened: %s", self._name, error)
@@ -135,17 +137,17 @@ class Rotation:
         if self.next is not None:
             log.warning("%s: the next connection is given up: %s", self._name, why)
             self.failures += 1
-            self._end(self.next, "rotation", why)
+            self._end(self.next, "rotation", why, None)
             self.next = None
 
-    async def stop(self, cause: Cause, reason: str) -> None:
-        """Ends what is under way."""
+    async def stop(self, cause: Cause, reason: str, not_after_ns: int | None = None) -> None:
+        """Ends what is under way; no session of it covers anything after `not_after_ns`."""
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
             await asyncio.wait([opening])
             if not opening.cancelled() and opening.exception() is None:
-                self._end(opening.result(), cause, reason)
+                self._end(opening.result(), cause, reason, not_after_ns)
         nxt, self.next = self.next, None
         if nxt is not None:
-            self._end(nxt, cause, reason)
+            self._end(nxt, cause, reason, not_after_ns)

@@ -9,8 +9,9 @@ import pytest
 from archiver.bookkeeper import SETTLED_S, Bookkeeper
 from archiver.staging import Stage
 from common import ledger, session
-from common.clock import SECOND_NS
+from common.clock import DAY_NS, SECOND_NS
 from common.ledger import Row
+from common.paths import day_of
 from common.session import Closed, Event, Opened
 from common.streams import Stream
 
@@ -79,6 +80,38 @@ def test_a_gap_that_ids_disprove_stays_withdrawn(data: Path, tmp_path: Path) -> 
     second = Archiver(data, tmp_path / "second")
     second.read((42, 12), (43, Opened(at(40), 2)))
     assert [row.healed_by for row in second.rows()] == ["ids"]
+
+
+@pytest.mark.parametrize("is_told_before", [True, False])
+def test_a_gap_that_is_disproved_at_once_stays_so(is_told_before: bool, data: Path, tmp_path: Path) -> None:
+    """The proof comes in the same moment as the gap's end, or as the gap: a later archiver, which knows no ids, does
+    not find it again."""
+    first = Archiver(data, tmp_path / "first")
+    first.read((0, Opened(at(0))), (1, 10), (2, Closed(at(2), "disconnect")))
+    if is_told_before:
+        assert [row.to for row in first.rows()] == [None]
+    first.read((4, Opened(at(4), 2)), (5, 11))
+    (row,) = first.rows()
+    assert (row.from_ns, row.to_ns, row.frames_missing, row.healed_by) == (at(2), at(4), 0, "ids")
+    second = Archiver(data, tmp_path / "second")
+    second.read((60, 12), (61, Opened(at(4), 2)))
+    assert [each.healed_by for each in second.rows()] == ["ids"]
+
+
+def test_a_gap_that_is_open_for_weeks_is_closed(data: Path, tmp_path: Path) -> None:
+    """Delisted, listed again after more days than are read at the start: the row ends where the new session begins."""
+    first = Archiver(data, tmp_path / "first")
+    first.read((0, Opened(at(0))), (2, Closed(at(2), "halted")))
+    assert [row.to for row in first.rows()] == [None]
+    sessions = data / "ledger" / "sessions"
+    (file,) = sessions.glob("*")
+    file.rename(sessions / f"{day_of(START_NS)}.jsonl")
+    for day in range(1, 30):
+        (sessions / f"{day_of(START_NS + day * DAY_NS)}.jsonl").write_bytes(b"")
+    second = Archiver(data, tmp_path / "second")
+    back = 30 * 86_400
+    second.read((back, Opened(at(back))), connection=b"b-1")
+    assert [(row.cause, row.to_ns) for row in second.rows()] == [("halted", at(back))]
 
 
 def test_a_hole_waits_for_the_twin(data: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.coverage import Coverage, by_pace, explained, withdrawn
+from archiver.coverage import KEPT_SESSIONS, Coverage, by_pace, explained, withdrawn
 from archiver.ids import Ids
 from common.clock import SECOND_NS, from_iso
 from common.ledger import Row
@@ -166,6 +166,27 @@ def test_ids_missing_inside_a_session_are_the_exchanges_doing() -> None:
     (dropped,) = built.rows(EVER)
     assert dropped.cause == "redis"
     assert explained([dropped], row)
+
+
+def test_a_twin_that_covered_all_the_while_is_remembered_longest() -> None:
+    """One collector flaps more often than sessions are kept, its twin covers a day and rotates: still no row."""
+    built = coverage(("b", opened(0)), ("c", opened(990)))
+    for number in range(2 * KEPT_SESSIONS):
+        built.add(f"a{number}", opened(number))
+        built.add(f"a{number}", closed(number + 0.5))
+    built.add("b", closed(1000, "rotation"))
+    built.add("d", opened(1001))
+    assert len(built.sessions) <= KEPT_SESSIONS
+    assert built.rows(EVER) == []
+
+
+def test_what_is_kept_of_a_stream_is_bounded() -> None:
+    """A clock that is stepped again and again, and a hold that is full again and again, do not fill the memory."""
+    built = coverage(("a", opened(0)))
+    for number in range(1000):
+        built.add("a", Marked(seconds(number), "suspend", seconds(number)))
+        built.add("a", Dropped(seconds(number), seconds(number), 1, "overflow"))
+    assert len(built.rows(EVER)) == 2 * KEPT_SESSIONS
 
 
 moments = st.integers(0, 100)

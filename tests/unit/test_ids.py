@@ -59,3 +59,15 @@ def test_old_runs_are_forgotten() -> None:
     for number in range(0, 1000, 2):
         ids.add(number, number, 0.0)
     assert len(list(ids.holes(EVER))) == KEPT_RUNS - 1
+
+
+@given(st.integers(-60_000, 60_000))
+def test_a_late_frame_proves_nothing_of_the_time_in_which_it_came(clock_ms: int) -> None:
+    """A connection lags by 2 s and ends: what its last frame's receive time says is held against the time at which it
+    was sent, also where the two clocks differ by a minute."""
+    ids, second = Ids(), 1_000_000_000
+    for number, at_s, lag_s in ((1, 10, 0), (2, 20, 2), (9, 40, 0)):
+        receive_ns = (1000 + at_s + lag_s) * second
+        ids.add(number, receive_ns, 0.0, (1000 + at_s) * 1000 + clock_ms - 50)
+    assert ids.missing(1020 * second, 1021 * second) == 6
+    assert ids.missing(1012 * second, 1018 * second) == 0

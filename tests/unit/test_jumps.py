@@ -3,8 +3,8 @@
 import pytest
 
 from common.clock import SECOND_NS
+from common.lag import WINDOW_S, Way
 from ingest.jumps import Clocks, jump
-from ingest.lag import WINDOW_S, Way
 
 START = Clocks(1_790_000_000 * SECOND_NS, 100.0, 5.0)
 

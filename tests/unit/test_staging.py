@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.staging import LATE_BUCKET_S, Bucket, Stage, is_over
+from archiver.staging import KEPT_CONNECTIONS, LATE_BUCKET_S, Bucket, Stage, is_over
 from common.clock import MINUTE_NS, SECOND_NS
 from common.frame import from_line
 from common.paths import Minute
@@ -190,6 +190,14 @@ def test_a_foreign_entry_is_archived_as_it_is(stage: Stage) -> None:
     stage.spill(0)
     lines = [line for one in stage.largest(1.0) for line in one.path.read_bytes().splitlines()]
     assert {from_line(line).connection for line in lines} == {"foreign"}
+
+
+def test_connections_of_long_ago_are_forgotten(stage: Stage) -> None:
+    """A collector that reconnects all the time does not fill the memory; the newest connections are remembered."""
+    for number in range(3 * KEPT_CONNECTIONS):
+        stage.add(STREAM, [entry(START_NS + number, b"{}", connection=b"c%d" % number)], 0.0)
+    assert len(stage.heard(STREAM)) <= KEPT_CONNECTIONS + 1
+    assert stage.heard(STREAM)[f"c{3 * KEPT_CONNECTIONS - 1}"] == START_NS + 3 * KEPT_CONNECTIONS - 1
 
 
 def trade(number: int, trade_id: int, connection: bytes = b"a") -> Entry:

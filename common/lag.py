@@ -11,11 +11,12 @@ WINDOW_S = 300.0
 class Way:
     """The shortest way of a market's frames in the last five to ten minutes."""
 
-    __slots__ = ("_before_ns", "_now_ns", "_since_s")
+    __slots__ = ("_before_ns", "_least_ns", "_now_ns", "_since_s")
 
     def __init__(self) -> None:
         self._now_ns: int | None = None
         self._before_ns: int | None = None
+        self._least_ns: int | None = None
         self._since_s = 0.0
 
     def add(self, delay_ns: int, now_s: float) -> None:
@@ -24,12 +25,12 @@ class Way:
             self._before_ns, self._now_ns, self._since_s = self._now_ns, None, now_s
         if self._now_ns is None or delay_ns < self._now_ns:
             self._now_ns = delay_ns
+            self._least_ns = delay_ns if self._before_ns is None else min(delay_ns, self._before_ns)
 
     def lag_ns(self, delay_ns: int) -> int:
         """What a frame's delay has beyond the way, in ns; 0 while no way is known."""
-        known = [each for each in (self._now_ns, self._before_ns) if each is not None]
-        return max(0, delay_ns - min(known)) if known else 0
+        return 0 if self._least_ns is None else max(0, delay_ns - self._least_ns)
 
     def forget(self) -> None:
         """The clock was stepped: nothing that was learned holds."""
-        self._now_ns = self._before_ns = None
+        self._now_ns = self._before_ns = self._least_ns = None

@@ -1,0 +1,272 @@
+"""One connection and its sessions, by what it says in its streams; its connection and the producer are stood in for."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from common.clock import SECOND_NS
+from common.lag import Way
+from common.session import Marked
+from common.streams import Stream
+from ingest import control
+from ingest.pace import Pace
+from ingest.subscriber import Subscriber
+from tests.stand_ins import Hand, Wire
+
+BOOK, TRADES = Stream("um", "depth20", "BTCUSDT"), Stream("um", "aggTrade", "BTCUSDT")
+
+
+class Scene:
+    """A subscriber between the two."""
+
+    def __init__(self) -> None:
+        self.hand, self.wire, self.way = Hand(), Wire(), Way()
+        self.paces: defaultdict[Stream, Pace] = defaultdict(Pace)
+        self.subscriber = Subscriber("seat", "um", self.paces, self.way, self.hand)  # type: ignore[arg-type]
+        self.subscriber._connection = self.wire  # type: ignore[assignment]
+        self.now_s = asyncio.get_running_loop().time()
+
+    async def asked(self) -> list[tuple[str, int]]:
+        """What was asked so far: method and number of names."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return [(each["method"], len(each.get("params", ()))) for each in self.wire.asked]
+
+    async def answer(self, **reply: Any) -> None:
+        """Answers the oldest question that is not answered yet."""
+        await self.asked()
+        self.wire.answered += 1
+        self.message(msgspec.json.encode({"result": None, **reply, "id": self.wire.answered}))
+
+    def message(self, text: bytes) -> None:
+        self.wire.heard_ns = time.time_ns()
+        self.subscriber.lanes.message(self.wire.heard_ns, text)
+
+    def frame(self, stream: Stream, late_s: float = 0.0) -> None:
+        event_ms = (time.time_ns() - int(late_s * SECOND_NS)) // 1_000_000
+        self.message(b'{"stream":"%b","data":{"E":%d}}' % (stream.exchange_name.encode(), event_ms))
+
+    def look(self, after_s: float = 0.5) -> None:
+        self.now_s += after_s
+        self.subscriber.look(self.now_s)
+
+
+def played(play: Callable[[Scene], Any]) -> None:
+    """Plays a scene in a loop of its own."""
+
+    async def run() -> None:
+        async with asyncio.timeout(10):
+            scene = Scene()
+            await play(scene)
+            if not scene.wire.closed.done():
+                scene.subscriber.end("maintenance", "the test is over")
+
+    asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "PAUSE_S", 0.0)
+
+
+def test_a_stream_that_is_wanted_again_at_once_has_a_row_for_the_time_between() -> None:
+    """Unsubscribed, and wanted again before the exchange answered: it is subscribed after the answer, anew."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        scene.subscriber.release([BOOK], "gate", "closed")
+        scene.subscriber.want([BOOK])
+        assert await scene.asked() == [("SUBSCRIBE", 1), ("UNSUBSCRIBE", 1)]
+        assert scene.hand.of(BOOK) == [("open", 1)]
+        await scene.answer()
+        assert (await scene.asked())[2:] == [("SUBSCRIBE", 1)]
+        await scene.answer()
+        assert scene.hand.of(BOOK) == [("open", 1), ("close", 1, "gate"), ("open", 2)]
+
+    played(play)
+
+
+def test_a_stream_that_is_let_go_twice_is_unsubscribed_once() -> None:
+    """Let go, wanted and let go again within one answer: one question, and its end has the last reason."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        scene.subscriber.release([BOOK], "gate", "closed")
+        scene.subscriber.want([BOOK])
+        scene.subscriber.release([BOOK], "halted", "not listed")
+        await scene.answer()
+        assert await scene.asked() == [("SUBSCRIBE", 1), ("UNSUBSCRIBE", 1)]
+        assert scene.hand.of(BOOK) == [("open", 1), ("close", 1, "halted")]
+        assert not scene.subscriber.holds(BOOK)
+
+    played(play)
+
+
+def test_a_stream_that_is_let_go_is_not_watched_any_more() -> None:
+    """Silent while the exchange has not answered yet: it is not subscribed again."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        scene.subscriber.release([BOOK], "gate", "closed")
+        for _ in range(18):
+            scene.look()
+        assert await scene.asked() == [("SUBSCRIBE", 1), ("UNSUBSCRIBE", 1)]
+        assert scene.subscriber.doubted() == []
+
+    played(play)
+
+
+def test_the_reason_to_leave_outlives_the_connection() -> None:
+    """Lost before the exchange answered: the row that begins then has the cause for which the stream was let go."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK, TRADES])
+        await scene.answer()
+        scene.subscriber.release([BOOK], "halted", "not listed")
+        scene.wire.close("lost")
+        scene.subscriber.end("disconnect", "lost")
+        assert scene.hand.of(BOOK) == [("open", 1), ("close", 1, "halted")]
+        assert scene.hand.of(TRADES) == [("open", 1), ("close", 1, "disconnect")]
+
+    played(play)
+
+
+def test_a_stream_that_was_not_covered_when_it_was_let_go_has_its_new_reason() -> None:
+    """Doubted, and then paused: the row of the silence ends, and that of the gate begins."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK], doubted=[BOOK])
+        scene.subscriber.release([BOOK], "gate", "closed")
+        await scene.answer()
+        await scene.answer()
+        assert scene.hand.of(BOOK) == [("open", 0), ("close", 0, "gate")]
+
+    played(play)
+
+
+def test_a_beat_of_which_nothing_came_is_not_covered() -> None:
+    """Subscribed by the exchange's word, and let go before a first frame: what was on its way never came."""
+
+    async def play(scene: Scene) -> None:
+        for _ in range(1000):
+            scene.paces[BOOK].add(2.0)  # so that a short silence proves nothing
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        scene.subscriber.release([BOOK], "gate", "closed")
+        await scene.answer()
+        (_, began), (_, ended) = scene.hand.said
+        assert (began.at, scene.hand.of(BOOK)[1]) == (ended.at, ("close", 1, "gate"))
+
+    played(play)
+
+
+def test_a_mark_ends_on_each_connection_where_it_began() -> None:
+    """Flagged, and unflagged later: the second mark completes the first; one that is open at the end is closed."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        scene.subscriber.flag(BOOK, Marked(5, "gate"))
+        scene.subscriber.unflag(BOOK, 9)
+        scene.subscriber.unflag(BOOK, 10)
+        scene.subscriber.flag(BOOK, Marked(20, "gate"))
+        scene.subscriber.end("rotation", "")
+        assert scene.hand.marks() == [
+            Marked(5, "gate"), Marked(5, "gate", 9), Marked(20, "gate"), Marked(20, "gate", scene.wire.heard_ns),
+        ]  # fmt: skip
+
+    played(play)
+
+
+def test_a_refused_subscription_is_tried_again() -> None:
+    """The exchange refuses: a row `rejected`, and the stream is in doubt, so that the connection is replaced."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.asked()
+        scene.message(b'{"error":{"code":4,"msg":"Too many requests"},"id":1}')
+        assert scene.hand.of(BOOK) == [("open", 0), ("close", 0, "rejected")]
+        assert scene.subscriber.doubted() == [BOOK]
+        scene.now_s += 11
+        assert scene.subscriber.is_sick(scene.now_s)
+        scene.frame(BOOK)
+        assert scene.hand.of(BOOK)[2:] == [("open", 1)]
+
+    played(play)
+
+
+def test_a_stalled_connection_may_still_answer() -> None:
+    """Nothing is heard at all: what is not answered then proves nothing. Heard and not answered: it is closed."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.asked()
+        for _ in range(60):
+            scene.look()
+        assert not scene.wire.closed.done()
+        scene.frame(TRADES)
+        scene.look()
+        assert scene.wire.closed.result().startswith("no answer to SUBSCRIBE")
+
+    played(play)
+
+
+def test_what_is_subscribed_is_asked_again_when_a_stream_joins() -> None:
+    """A list that was asked for before a stream joined does not tell of it."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        scene.subscriber.ask_what_is_subscribed()
+        scene.subscriber.ask_what_is_subscribed()
+        scene.subscriber.want([Stream("um", "forceOrder", "NEWUSDT")])
+        scene.subscriber.ask_what_is_subscribed()
+        methods = [method for method, _ in await scene.asked()]
+        assert methods == ["SUBSCRIBE", "LIST_SUBSCRIPTIONS", "SUBSCRIBE", "LIST_SUBSCRIPTIONS"]
+
+    played(play)
+
+
+def test_a_step_of_the_clock_is_no_lag() -> None:
+    """Frames that came before the clock was put forward do not make those that come after it late."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK, TRADES])
+        await scene.answer()
+        for _ in range(3):
+            scene.frame(BOOK)
+            scene.frame(TRADES)
+            scene.look()
+        scene.frame(TRADES)
+        scene.frame(BOOK, late_s=60)  # the wall clock is a minute ahead by now
+        scene.subscriber.stepped(scene.now_s)
+        scene.way.forget()
+        for _ in range(3):
+            scene.frame(BOOK, late_s=60)
+            scene.look()
+            assert scene.subscriber.lag_s < 1
+
+    played(play)
+
+
+def test_delivered_means_since_then() -> None:
+    """What came hours ago proves nothing of now."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([TRADES])
+        await scene.answer()
+        assert not scene.subscriber.delivered_since(TRADES, 0.0)
+        scene.frame(TRADES)
+        scene.look()
+        assert scene.subscriber.delivered_since(TRADES, scene.now_s)
+        assert not scene.subscriber.delivered_since(TRADES, scene.now_s + 1)
+
+    played(play)
