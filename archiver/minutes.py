@@ -134,7 +134,11 @@ class _Writer:
         changed = content != old_content
         crc = members.crc_of(content)
         raw_path = self._data / raw_minute(minute)
-        raw_bytes = self._pack(minute, content, Summary.of(merged.frames), crc) if changed else raw_path.stat().st_size
+        if changed:
+            raw_bytes = self._pack(minute, content, Summary.of(merged.frames), crc)
+        else:
+            raw_bytes = raw_path.stat().st_size
+            self._batch.stands(raw_path)  # a writer that was killed after the rename did not make it durable
         side = derived.Side()
         if minute.stream.channel != UNKNOWN:
             path = self._data / parquet_minute(minute)

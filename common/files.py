@@ -57,6 +57,10 @@ class Batch:
         self._folders.add(path.parent)
         return temporary
 
+    def stands(self, path: Path) -> None:
+        """The file is there and stays as it is: its name is on disk too after `commit`, whoever put it there."""
+        self._folders.add(path.parent)
+
     def scratch(self, path: Path) -> Path:
         """A temporary name beside `path` for a file that is only needed until the block is left."""
         scratch = self._name(path)

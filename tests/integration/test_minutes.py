@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import multiprocessing
 import re
 from concurrent.futures import ProcessPoolExecutor
@@ -53,6 +54,22 @@ def test_redelivery_writes_nothing(data: Path) -> None:
     (written,) = archive(data, (of, book_frames(of)[10:20]))
     assert (written.changed, written.doubled, written.rows) == (False, 10, 60)
     assert [(data / path(of)).stat().st_ino for path in (raw_minute, parquet_minute)] == before
+
+
+def test_what_a_killed_writer_renamed_is_made_durable(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redelivery of all that is there writes no file, but the names in the raw folder are on disk when it returns."""
+    of = minute(1)
+    archive(data, (of, book_frames(of)))
+    seen: list[Path] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        seen.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    archive(data, (of, book_frames(of)))
+    assert seen == [(data / raw_minute(of)).parent]
 
 
 def test_parts_give_the_same_bytes_as_the_whole(data: Path, tmp_path: Path) -> None:
