@@ -2,8 +2,8 @@
 
 import gzip
 import json
-import os
 import multiprocessing
+import os
 import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
