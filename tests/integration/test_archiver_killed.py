@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -50,7 +51,12 @@ class Writer:
                 for stream in STREAMS:
                     for frame in self._copies(stream, self._number):
                         self.frames[stream].append(frame)
-                        fields = {"c": frame.connection, "t": frame.receive_ns, "n": frame.counter, "d": frame.payload}
+                        fields: Any = {
+                            "c": frame.connection,
+                            "t": frame.receive_ns,
+                            "n": frame.counter,
+                            "d": frame.payload,
+                        }
                         pipeline.xadd(stream.key, fields)
             pipeline.execute()
 
