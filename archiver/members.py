@@ -34,6 +34,8 @@ _LOCATOR64 = struct.Struct("<4sLQL")
 _LIMIT = 0xFFFFFFFF
 _TAIL_BYTES = 4096
 _STORED, _DEFLATED = 0, 8
+_YEARS = 1980, 2107
+"""What a zip's date can say. A board without a battery starts in 1970: only the member's date is wrong then."""
 
 
 class CorruptError(ValueError):
@@ -79,7 +81,8 @@ def pack(minute: Minute, content: bytes, summary: Summary, crc: int | None = Non
     packer = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, -_WINDOW_BITS)
     packed = packer.compress(content) + packer.flush()
     at = datetime.fromtimestamp(minute.number * 60, UTC)
-    dos_time, dos_date = at.hour << 11 | at.minute << 5, at.year - 1980 << 9 | at.month << 5 | at.day
+    year = min(max(at.year, _YEARS[0]), _YEARS[1])
+    dos_time, dos_date = at.hour << 11 | at.minute << 5, year - _YEARS[0] << 9 | at.month << 5 | at.day
     crc = crc_of(content) if crc is None else crc
     member = Member(
         member_name(minute), _DEFLATED, dos_time, dos_date, crc, len(packed), len(content), 0, encode_summary(summary)

@@ -183,7 +183,11 @@ class NaiveChain:
     def _end(self, name: str) -> None:
         process = self._processes.pop(name)
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:  # its queue has grown past its hearing
+            process.kill()
+            process.wait()
 
     def start_archiver(self) -> int:
         return self._start("archiver", self._redis.url, str(self.files))

@@ -139,3 +139,14 @@ def test_an_empty_bundle_is_a_zip(tmp_path: Path) -> None:
     path.write_bytes(file.getvalue())
     assert members.directory(path).members == []
     assert members.summary(path) is None
+
+
+@pytest.mark.parametrize("number", [0, (2**63 - 1) // 60_000_000_000])
+def test_years_that_a_zip_cannot_say(tmp_path: Path, number: int) -> None:
+    """A minute of 1970 or 2262 is written and read back; its member has the nearest year that a zip has."""
+    minute = Minute(STREAM, number)
+    content = write_minute(tmp_path / "a.zip", minute)
+    assert members.read_member(tmp_path / "a.zip", members.member_name(minute)) == content
+    with zipfile.ZipFile(tmp_path / "a.zip") as file:
+        (info,) = file.infolist()
+        assert info.date_time[0] == min(max(minute.day.year, 1980), 2107)
