@@ -123,11 +123,12 @@ class Recorder:
     async def _tend(self, link: Link, reader: Reader, now_s: float) -> None:
         await self._shards.tend(link)
         names: list[bytes] = await link.call("SMEMBERS", STREAMS_SET)
-        mine = {stream for stream in map(_stream, names) if stream is not None and self._shards.holds(stream)}
-        lost = set(self._streams) - mine
+        named = {stream for stream in map(_stream, names) if stream is not None and self._shards.holds(stream)}
+        # what is no longer named is read on: it was FLUSHALL or DEL, and the stage may be all that is left
+        lost = {stream for stream in self._streams if not self._shards.holds(stream)}
         self._give_up(lost)
         reader.stop(sorted(lost))
-        gained = sorted(mine - set(self._streams))
+        gained = sorted(named - set(self._streams))
         if gained:
             await asyncio.to_thread(self._books.take_over, gained)
             await reader.start(gained)

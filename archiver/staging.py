@@ -151,9 +151,7 @@ class Stage:
         """Streams in whose ids a hole was found, became smaller or was filled."""
         self.foreign = 0
         _remove_what_the_dead_left(folder.parent)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock = _own(folder)
 
     @property
     def size_bytes(self) -> int:
@@ -330,9 +328,26 @@ class Stage:
         os.close(self._lock)
 
 
+def _own(folder: Path) -> int:
+    """Makes the folder and locks it; gives the lock.
+
+    Another archiver that starts just now may see it before it is locked, take it for a dead one's and remove it.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)
+
+
 def _remove_what_the_dead_left(parent: Path) -> None:
     for lock in parent.glob("*/lock"):
-        descriptor = os.open(lock, os.O_RDWR)
+        try:
+            descriptor = os.open(lock, os.O_RDWR)
+        except FileNotFoundError:  # another archiver that starts removed it
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent)

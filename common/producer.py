@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 CONFIRM_PAUSE_S = 0.6
 """Redis syncs once a second, and a round ends with that. One that begins shortly before the next sync covers most: with
 0.6 at most 1.4 s of what comes are held, with 0.25 1.8 s, without a pause 2 s."""
+RENEW_S = 10.0
+"""So often the names of our streams are looked for in Redis."""
 WINDOW_BYTES = 4 << 20
 """So much is on its way to Redis at once, and as much waits behind it; never more than a quarter of the hold each."""
 
@@ -228,6 +230,7 @@ class Producer:
 
     async def _confirm(self, link: Link, durable: Link) -> None:
         """Lets go of what Redis has on disk, round by round, while both links live."""
+        renew_s = self._loop.time() + RENEW_S
         while True:
             for side in (link, durable):
                 if side.lost.done():
@@ -239,6 +242,9 @@ class Producer:
             mark = await self._taken(link, durable)
             if mark is not None:
                 await self._make_durable(mark, beats if mark == newest else None, heard, durable)
+            if self._loop.time() > renew_s:
+                await self._registry.renew(durable)
+                renew_s = self._loop.time() + RENEW_S
             await asyncio.sleep(CONFIRM_PAUSE_S)
 
     async def _make_durable(

@@ -1,10 +1,13 @@
 """Which streams there are: each stands in `md:streams` and has its group before its first frame (DESIGN section 3)."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from common.streams import GROUP, STREAMS_SET, Stream
 from common.wire import Link, ReplyError, pack, raise_first
+
+log = logging.getLogger(__name__)
 
 _KNOWN = frozenset({"BUSYGROUP"})
 
@@ -34,6 +37,22 @@ class Registry:
             new = list(self._streams)[known:]
             known += len(new)
             raise_first(await link.replies(_commands(new), 2 * len(new)), but=_KNOWN)
+
+    async def renew(self, link: Link) -> None:
+        """Registers again what Redis no longer names: FLUSHALL or DEL by somebody breaks no connection of ours.
+
+        Raises:
+            ReplyError: Redis does not take it.
+            LinkLost: The link is gone.
+        """
+        if not self._streams:
+            return
+        streams = list(self._streams)
+        named = await link.call("SMISMEMBER", STREAMS_SET, *(stream.key for stream in streams))
+        gone = [stream for stream, is_named in zip(streams, named, strict=True) if not is_named]
+        if gone:
+            log.error("somebody deleted %d streams from %s, naming them again", len(gone), STREAMS_SET)
+            raise_first(await link.replies(_commands(gone), 2 * len(gone)), but=_KNOWN)
 
 
 def _commands(streams: Iterable[Stream]) -> bytes:

@@ -147,15 +147,15 @@ class Spill:
         found: list[Record] = []
         for segment in [each for each in self._segments if each.at < each.size]:
             try:
-                found += self._read(segment, most_bytes - sum(record.size for record in found))
+                self._read(segment, most_bytes - sum(record.size for record in found), found)
             except OSError as error:
                 self._give_up(segment, error)
             if sum(record.size for record in found) >= most_bytes:
                 break
         return found
 
-    def _read(self, segment: _Segment, room: int) -> list[Record]:
-        found: list[Record] = []
+    def _read(self, segment: _Segment, room: int, found: list[Record]) -> None:
+        """Adds to `found`, so that what was read is there even where the disk then does not give the rest."""
         descriptor = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while segment.at < segment.size and room > 0:
@@ -167,7 +167,6 @@ class Spill:
                     room -= record.size
         finally:
             os.close(descriptor)
-        return found
 
     def _give_up(self, segment: _Segment, error: OSError) -> None:
         """A file that the disk does not give is no reason to keep what comes after it."""
@@ -276,12 +275,16 @@ def _adopt(folder: Path, segment_bytes: int) -> tuple[int, Spill] | None:
     spill = Spill(folder, lock, segment_bytes)
     changed_ns = 0
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
-        facts = path.stat()
+        try:
+            first, facts = int(path.stem, 16), path.stat()
+            if not facts.st_size:
+                path.unlink()
+                continue
+        except (ValueError, OSError) as error:  # one file is no reason to leave the others
+            log.error("%s is left out: %s", path, error)
+            continue
         changed_ns = max(changed_ns, facts.st_mtime_ns)
-        if facts.st_size:
-            spill._segments.append(_Segment(path, int(path.stem, 16), facts.st_size))
-        else:
-            path.unlink()
+        spill._segments.append(_Segment(path, first, facts.st_size))
     return changed_ns, spill
 
 

@@ -51,7 +51,7 @@ class Writer:
                 for stream in STREAMS:
                     for frame in self._copies(stream, self._number):
                         self.frames[stream].append(frame)
-                        fields: Any = {
+                        fields: dict[Any, Any] = {
                             "c": frame.connection,
                             "t": frame.receive_ns,
                             "n": frame.counter,
@@ -82,7 +82,7 @@ class Writer:
 
 
 @contextmanager
-def archiver(folder: Path, url: str) -> Iterator["subprocess.Popen[bytes]"]:
+def archiver(folder: Path, url: str, **more: object) -> Iterator["subprocess.Popen[bytes]"]:
     """A running archiver; it is killed at the end, if it still runs."""
     settings = {
         "REDIS_URL": url,
@@ -95,6 +95,7 @@ def archiver(folder: Path, url: str) -> Iterator["subprocess.Popen[bytes]"]:
         "ARCHIVER__READ_COUNT": 100,
         "ARCHIVER__STAGE_BYTES": 200_000,
         "ARCHIVER__WORKERS": 1,
+        **{f"ARCHIVER__{name}": value for name, value in more.items()},
     }
     with (folder / "archiver.log").open("ab") as log:
         process = subprocess.Popen(
@@ -110,8 +111,8 @@ def archiver(folder: Path, url: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def is_archived(client: "redis.Redis", stream: Stream) -> bool:
-    (group,) = client.xinfo_groups(stream.key)
-    return bool(group["last-delivered-id"] == client.xinfo_stream(stream.key)["last-generated-id"])
+    groups = client.xinfo_groups(stream.key)
+    return any(group["last-delivered-id"] == client.xinfo_stream(stream.key)["last-generated-id"] for group in groups)
 
 
 def archived(data: Path, stream: Stream) -> list[Frame]:
@@ -167,3 +168,29 @@ def test_a_killed_archiver_loses_and_doubles_nothing(tmp_path: Path) -> None:
         assert Counter(frame.payload for frame in found) == dict.fromkeys({frame.payload for frame in written}, 1)
         assert set(found) <= set(written)
         assert sorted(typed(data, stream)) == sorted((*frame[:3], _canonical(json.loads(frame[3]))) for frame in found)
+
+
+@pytest.mark.parametrize("command", [("FLUSHALL",), ("DEL", STREAMS_SET)])
+def test_a_running_archiver_outlives_a_flush(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Whatever somebody deletes in Redis, what the archiver had read is archived, and so is all that comes then."""
+    with (
+        RedisServer(tmp_path / "redis") as server,
+        server.client() as client,
+        archiver(tmp_path, server.url, STAGE_BYTES=2**30) as running,
+    ):
+        writer = Writer(client, random.Random(SEED))
+        writer.write(250)  # 50 s of the first minute: staged, and in no file yet
+        stage = tmp_path / "state" / "stage"
+        while sum(path.stat().st_size for path in stage.rglob("*.jsonl")) < 60_000:
+            time.sleep(0.1)
+        time.sleep(1.5)
+        client.execute_command(*command)
+        writer.write(250)
+        time.sleep(2.5)
+        writer.write(250)
+        while not all(is_archived(client, stream) for stream in STREAMS):
+            assert running.poll() is None
+            time.sleep(0.1)
+    for stream, written in writer.frames.items():
+        found = archived(tmp_path / "data", stream)
+        assert Counter(frame.payload for frame in found) == dict.fromkeys({frame.payload for frame in written}, 1)

@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from common import producer as producer_module
 from common.producer import BEATS, Producer
 from common.streams import GROUP, STREAMS_SET, Stream
 from common.wire import pack
@@ -55,6 +58,26 @@ def test_registers_before_the_first_frame(tmp_path: Path) -> None:
             assert client.smembers(STREAMS_SET) == {STREAM.key.encode()}
             assert [group["name"] for group in client.xinfo_groups(STREAM.key)] == [GROUP.encode()]
             assert client.hget(BEATS, "c") == b"1 2"
+
+
+def test_names_that_somebody_deleted_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLUSHALL breaks no connection: the stream is named again, with its group, and what comes is in it."""
+    monkeypatch.setattr(producer_module, "RENEW_S", 0.2)
+
+    async def main(server: RedisServer) -> None:
+        async with producing(server) as producer:
+            assert producer.append(command(1))
+            await producer.drained()
+            with server.client() as client:
+                client.flushall()
+                assert producer.append(command(2))
+                await until(lambda: client.smembers(STREAMS_SET) == {STREAM.key.encode()})
+                await producer.drained()
+                assert [group["name"] for group in client.xinfo_groups(STREAM.key)] == [GROUP.encode()]
+
+    with RedisServer(tmp_path) as server:
+        asyncio.run(main(server))
+        assert numbers(server) == [2]
 
 
 def _has_group(server: RedisServer) -> bool:

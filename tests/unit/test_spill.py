@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.spill import Spill, abandoned, create
-from common.spill_record import Draft, Record
+from common.spill_record import Draft, Found, Record, next_record
 from tests.small_disk import filled, small_disk
 
 SEGMENT = 1 << 20
@@ -196,6 +196,33 @@ def test_damage_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert again.skipped_bytes == 2 * record(1).size - 1
     again.close()
     assert [entry.levelname for entry in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_what_the_disk_gives_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records in front of a place that the disk does not give come back, and so do the segments behind it."""
+    spill = create(tmp_path, "a", 3 * record(1).size)
+    spill.write(drafts([record(number) for number in range(1, 7)]))
+
+    def failing(descriptor: int, start: int, end: int) -> Found:
+        if os.path.samestat(os.fstat(descriptor), bad.stat()) and start > record(1).size:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return next_record(descriptor, start, end)
+
+    bad = sorted((tmp_path / "a").glob("*.batches"))[0]
+    monkeypatch.setattr("common.spill.next_record", failing)
+    assert [one.first for one in everything(spill)] == [1, 2, 4, 5, 6]
+    assert spill.skipped_bytes == record(3).size
+    spill.close()
+
+
+def test_a_file_of_another_hides_no_segment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is no segment is named and left, and the segments beside it are read."""
+    spill = create(tmp_path, "a", SEGMENT)
+    spill.write(drafts([record(1)]))
+    spill.close()
+    (tmp_path / "a" / "copy of 1.batches").write_bytes(b"x")
+    assert adopted(tmp_path) == [record(1)]
+    assert ["copy of 1" in entry.message for entry in caplog.records] == [True]
 
 
 def test_a_full_disk_takes_all_or_nothing(tmp_path: Path) -> None:

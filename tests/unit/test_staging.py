@@ -1,6 +1,8 @@
 """What is read waits in buckets, by minute, until the minute is over."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -227,3 +229,20 @@ def test_folders_of_the_dead_are_removed(tmp_path: Path) -> None:
     first.close()
     second.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_archivers_that_start_together_keep_their_folders(tmp_path: Path) -> None:
+    """None of them takes another's folder, seen just before it is locked, for a dead one's."""
+    start = threading.Barrier(3)
+
+    def begin(folder: Path) -> Stage:
+        start.wait()
+        return Stage(folder, grace_s=1)
+
+    with ThreadPoolExecutor(3) as archivers:
+        for number in range(150):
+            folders = [tmp_path / f"{number}-{each}" for each in range(3)]
+            stages = list(archivers.map(begin, folders))
+            assert all((folder / "lock").exists() for folder in folders)
+            for stage in stages:
+                stage.close()
