@@ -45,7 +45,7 @@ class IngestSettings(Struct, frozen=True, forbid_unknown_fields=True):
     connect_timeout_s: Seconds = 10.0
     backoff_first_s: Seconds = 0.5
     backoff_max_s: Seconds = 30.0
-    idle_ping_s: Seconds = 15.0
+    idle_ping_s: Seconds = 30.0
     max_frame_bytes: Bytes = 16 * MIB
     rotate_after_s: Seconds = 82_800.0
     exit_after_s: Seconds = 600.0

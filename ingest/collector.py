@@ -239,7 +239,7 @@ class Collector:
         await asyncio.wait(ends, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         now_s = self._loop.time()
         if stop.done() or not self.streams:
-            self._end(current, "maintenance", STOPPED)
+            self._supersede(current, self._rotation.next, "maintenance", STOPPED)
             await self._rotation.stop("maintenance", STOPPED)
             self._current = None
         elif self._cut is not None:
@@ -259,11 +259,14 @@ class Collector:
                 subscriber.look(now_s)
             self._look(current, now_s)
             if (successor := self._rotation.step(current, now_s)) is not None:
-                if current.lacks_before(successor):
-                    self._end(current, "stale", "what it owes never came")
-                else:
-                    self._end(current, "rotation", "the next connection has taken over")
+                self._supersede(current, successor, "rotation", "the next connection has taken over")
                 self._begin(successor)
+
+    def _supersede(self, current: Subscriber, successor: Subscriber | None, cause: Cause, reason: str) -> None:
+        """Ends a connection; what it still owes from before its successor began will never come."""
+        if successor is not None and current.lacks_before(successor):
+            cause, reason = "stale", "what it owes never came"
+        self._end(current, cause, reason)
 
     def _look(self, current: Subscriber, now_s: float) -> None:
         """Whether the connection is to be replaced."""

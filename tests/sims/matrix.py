@@ -39,8 +39,6 @@ def accounted(built: House, tell: Tell, *causes: str) -> Account:
     built.settle()
     result = account(built.exchange, built.data)
     tell(**result.figures)
-    print(*result.rows, sep="\n")
-    print((built.data / "ledger/sessions").glob("*").__next__().read_text())
     said = result.verdict(set(causes))
     assert said == "", f"{said}\n{built.log('ingest')[-6000:]}"
     return result
