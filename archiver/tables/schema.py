@@ -52,7 +52,8 @@ def schema(stream: Stream) -> pa.Schema:
 def narrowed(described: pa.Schema, wide: Collection[str]) -> pa.Schema:
     """The same schema with 32 bits a number in all lists but those that need 64: what files hold.
 
-    Who reads widens again: pyarrow by `cast`, Polars by `ScanCastOptions`, DuckDB by itself.
+    Who reads widens again: pyarrow by `cast`, Polars by `ScanCastOptions`, DuckDB by itself or, several files, by
+    `union_by_name`.
     """
     for at, field in enumerate(described):
         if pa.types.is_list(field.type) and field.name not in wide:
