@@ -8,9 +8,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.frame import Frame
 from common.streams import Stream
+
+if TYPE_CHECKING:
+    from archiver.plain import Plain  # numpy, too, only where it is needed
 
 _CRC = b"maserver.raw_crc32"
 _REJECTED = b"maserver.rejected"
@@ -34,26 +38,30 @@ class Side:
     rejected: Rejected | None = None
 
 
-def write(temporary: Path, stream: Stream, frames: Sequence[Frame], crc: int) -> Side:
+def write(temporary: Path, stream: Stream, rows: "Sequence[Frame] | Plain", crc: int) -> Side:
     """Writes the Parquet file of frames.
 
     Args:
         temporary: The name that it has until it is committed.
         stream: The frames' stream; not `unknown`.
-        frames: Sorted, as they stand in the raw file.
+        rows: Frames, sorted as they stand in the raw file, or a plain minute of depth20.
         crc: CRC-32 of the raw lines.
     """
     from archiver import tables  # pyarrow takes 60 MB: only the processes that need it load it
 
-    encoded = tables.encode(stream, frames)
+    notes = {_CRC: b"%08x" % crc}
+    if not isinstance(rows, Sequence):
+        values = tables.encode_plain(stream, rows)
+        if values is not None:
+            return Side(tables.write_plain(stream, len(rows), values, notes, temporary), len(rows))
+        rows = rows.frames()
+    encoded = tables.encode(stream, rows)
     rejected = None
     if encoded.rejected:
-        times = [frames[at].receive_ns for at in encoded.rejected]
+        times = [rows[at].receive_ns for at in encoded.rejected]
         rejected = Rejected(len(times), min(times), max(times))
-    notes = {**(encoded.table.schema.metadata or {}), _CRC: b"%08x" % crc}
-    if rejected:
         notes[_REJECTED] = json.dumps(asdict(rejected)).encode()
-    tables.write(encoded.table.replace_schema_metadata(notes), temporary)
+    tables.write(encoded.table.replace_schema_metadata({**(encoded.table.schema.metadata or {}), **notes}), temporary)
     return Side(temporary.stat().st_size, encoded.table.num_rows, rejected)
 
 

@@ -19,7 +19,10 @@ from archiver.summaries import Summary, decode_summary, encode_summary
 from common.paths import Minute
 
 LEVEL = 3
-"""Measured on minutes of depth20: isal at 3 takes 1.5-2.2 us a frame, zlib at 6 takes 6.3 for 10 % fewer bytes."""
+"""Measured on minutes of depth20: isal at 3 takes a third of the time of zlib at 6, for 2 % more bytes."""
+_WINDOW_BITS = 12
+"""Frames repeat the one before, and isal picks nearer copies out of 4 KB than out of 32. Measured: 5 % fewer bytes of
+depth20, 11 % of bookTicker, in the same time."""
 
 _IsalError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub calls it an instance
 
@@ -71,13 +74,13 @@ def member_name(minute: Minute) -> str:
     return f"{minute.name}.jsonl"
 
 
-def pack(minute: Minute, content: bytes, summary: Summary) -> tuple[Member, bytes]:
-    """Compresses a minute's lines; the member is placed (`offset`) when it is added to a file."""
-    packer = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, -15)
+def pack(minute: Minute, content: bytes, summary: Summary, crc: int | None = None) -> tuple[Member, bytes]:
+    """Compresses a minute's lines, whose CRC may be known; the member is placed (`offset`) when it joins a file."""
+    packer = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, -_WINDOW_BITS)
     packed = packer.compress(content) + packer.flush()
     at = datetime.fromtimestamp(minute.number * 60, UTC)
     dos_time, dos_date = at.hour << 11 | at.minute << 5, at.year - 1980 << 9 | at.month << 5 | at.day
-    crc = crc_of(content)
+    crc = crc_of(content) if crc is None else crc
     member = Member(
         member_name(minute), _DEFLATED, dos_time, dos_date, crc, len(packed), len(content), 0, encode_summary(summary)
     )

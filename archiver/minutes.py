@@ -8,18 +8,23 @@ time, because the fsyncs of many files cost less together.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import is_
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from archiver import chains, derived, lines, members
-from archiver.merge import NEAR_NS, identity_key, unite
+from archiver import derived, lines, members
+from archiver.merge import identity_key, unite
+from archiver.neighbours import Neighbours, beside
 from archiver.summaries import Summary
 from common.channels import UNKNOWN
 from common.files import Batch, newest_aside, set_aside
 from common.frame import Frame, to_staged_line
 from common.locks import locked, stripe
 from common.paths import Minute, parquet_minute, raw_day, raw_minute
+
+if TYPE_CHECKING:
+    from archiver.plain import Plain
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +57,6 @@ class Written:
         last_ns: The last receive time of each connection, copies that were dropped included.
         rejected: Frames that Parquet cannot hold.
         corrupt: Where a damaged raw file was set aside.
-        ids: aggTrade: the smallest and the largest id.
-        breaks: aggTrade: ids that are missing within a connection.
     """
 
     minute: Minute
@@ -68,8 +71,6 @@ class Written:
     last_ns: dict[str, int]
     rejected: derived.Rejected | None = None
     corrupt: Path | None = None
-    ids: tuple[int, int] | None = None
-    breaks: list[chains.Break] = field(default_factory=list)
 
 
 def share(jobs: Iterable[Job], workers: int) -> list[list[Job]]:
@@ -94,7 +95,7 @@ def write_minutes(data: Path, jobs: Sequence[Job]) -> list[Written]:
     written: list[Written] = []
     for at in range(0, len(ordered), _TOGETHER):
         group = ordered[at : at + _TOGETHER]
-        days = {(each.stream, each.day) for minute in group for each in (minute, *_beside(minute))}
+        days = {(each.stream, each.day) for minute in group for each in (minute, *beside(minute))}
         with locked(data, days), Batch() as batch:
             writer = _Writer(data, batch, frozenset(group))
             finished = [writer.write(minute, staged[minute]) for minute in group]
@@ -104,22 +105,24 @@ def write_minutes(data: Path, jobs: Sequence[Job]) -> list[Written]:
 
 
 class _Writer:
-    """Writes the minutes of one batch under their temporary names, and remembers what neighbours among them share."""
+    """Writes the minutes of one batch under their temporary names."""
 
     def __init__(self, data: Path, batch: Batch, group: frozenset[Minute]) -> None:
         self._data = data
         self._batch = batch
-        self._group = group
-        self._pending: dict[Minute, list[Frame]] = {}
+        self._neighbours = Neighbours(data, group)
 
     def write(self, minute: Minute, staged: Iterable[Path]) -> Written:
         came_content = self._came(minute, staged)
-        came = lines.parse(came_content)
         old_content, archived, corrupt = self._archived(minute)
+        plain = None if archived else _plain(minute, came_content)
+        if plain is not None and not self._neighbours.near(minute, {plain.connection}, (plain.first_ns, plain.last_ns)):
+            return self._write_plain(minute, plain, corrupt)
+        came = lines.parse(came_content)
         merged = unite(
             identity_key(minute.stream), came, archived=archived, neighbours=self._near(minute, came, archived)
         )
-        self._remember(minute, merged.frames)
+        self._neighbours.remember(minute, merged.frames)
         if not merged.frames:
             return Written(minute, 0, len(came), merged.doubled, 0, False, 0, 0, 0, {}, corrupt=corrupt)
         if old_content and merged.frames == archived:
@@ -129,21 +132,16 @@ class _Writer:
         else:
             content = lines.render(merged.frames)
         changed = content != old_content
+        crc = members.crc_of(content)
         raw_path = self._data / raw_minute(minute)
-        if changed:
-            member, packed = members.pack(minute, content, Summary.of(merged.frames))
-            raw_bytes = self._batch.write(raw_path, members.minute_zip(member, packed))
-        else:
-            raw_bytes = raw_path.stat().st_size
+        raw_bytes = self._pack(minute, content, Summary.of(merged.frames), crc) if changed else raw_path.stat().st_size
         side = derived.Side()
         if minute.stream.channel != UNKNOWN:
             path = self._data / parquet_minute(minute)
-            crc = members.crc_of(content)
             kept = None if changed else derived.fresh(path, crc)
-            side = kept or derived.write(self._batch.temporary(path), minute.stream, merged.frames, crc)
+            rows = merged.frames if kept else _plain(minute, content) or merged.frames
+            side = kept or derived.write(self._batch.temporary(path), minute.stream, rows, crc)
             changed = changed or kept is None
-        everything = [*archived, *came]
-        chain = chains.of(minute.stream, merged.frames, everything)
         return Written(
             minute,
             rows=len(merged.frames),
@@ -154,12 +152,38 @@ class _Writer:
             raw_bytes=raw_bytes,
             parquet_bytes=side.size_bytes,
             payload_bytes=sum([len(frame.payload) for frame in merged.frames]),
-            last_ns=_last_ns(everything),
+            last_ns=_last_ns([*archived, *came]),
             rejected=side.rejected,
             corrupt=corrupt,
-            ids=chain.ids if chain else None,
-            breaks=chain.breaks if chain else [],
         )
+
+    def _write_plain(self, minute: Minute, plain: "Plain", corrupt: Path | None) -> Written:
+        self._neighbours.remember(minute, plain)
+        crc = members.crc_of(plain.content)
+        connections = {plain.connection: (len(plain), plain.first_ns, plain.last_ns)}
+        summary = Summary(len(plain), plain.first_ns, plain.last_ns, connections)
+        raw_bytes = self._pack(minute, plain.content, summary, crc)
+        path = self._data / parquet_minute(minute)
+        side = derived.write(self._batch.temporary(path), minute.stream, plain, crc)
+        return Written(
+            minute,
+            rows=len(plain),
+            staged_rows=len(plain),
+            doubled=0,
+            mismatched=0,
+            changed=True,
+            raw_bytes=raw_bytes,
+            parquet_bytes=side.size_bytes,
+            payload_bytes=plain.payload_bytes,
+            last_ns={plain.connection: plain.last_ns},
+            rejected=side.rejected,
+            corrupt=corrupt,
+        )
+
+    def _pack(self, minute: Minute, content: bytes, summary: Summary, crc: int) -> int:
+        """Writes the raw file; returns its size in bytes."""
+        member, packed = members.pack(minute, content, summary, crc)
+        return self._batch.write(self._data / raw_minute(minute), members.minute_zip(member, packed))
 
     def _came(self, minute: Minute, staged: Iterable[Path]) -> bytes:
         """The staged lines, without what the day's bundle holds already: who starts anew reads some entries again."""
@@ -175,6 +199,14 @@ class _Writer:
         united = unite(identity_key(minute.stream), lines.parse(content), archived=bundled)
         return b"".join([to_staged_line(frame) + b"\n" for frame in united.frames if frame not in held])
 
+    def _near(self, minute: Minute, came: list[Frame], archived: list[Frame]) -> list[Frame]:
+        """What the neighbouring minutes hold near this one's frames, where copies of ours may be."""
+        if not came:
+            return []
+        names = {frame.connection for frame in came} | {frame.connection for frame in archived}
+        times = [frame.receive_ns for frame in came]
+        return self._neighbours.near(minute, names, (min(times), max(times)))
+
     def _archived(self, minute: Minute) -> tuple[bytes, list[Frame], Path | None]:
         path = self._data / raw_minute(minute)
         corrupt = newest_aside(path)
@@ -188,57 +220,20 @@ class _Writer:
             log.error("a damaged minute file was set aside: %s", error, extra={"file": str(aside)})
             return b"", [], aside
 
-    def _near(self, minute: Minute, came: list[Frame], archived: list[Frame]) -> list[Frame]:
-        """What the neighbouring minutes hold within 5 s of this one's frames, where copies of ours may be."""
-        if not came:
-            return []
-        names = {frame.connection for frame in came} | {frame.connection for frame in archived}
-        earliest = min(frame.receive_ns for frame in came) - NEAR_NS
-        latest = max(frame.receive_ns for frame in came) + NEAR_NS
-        near: list[Frame] = []
-        for beside in _beside(minute):
-            if beside in self._pending:
-                near += self._pending[beside]
-                continue
-            for path in (self._data / raw_minute(beside), self._data / raw_day(beside.stream, beside.day)):
-                near += _read_near(path, beside, names, earliest, latest)
-        near = [frame for frame in near if earliest <= frame.receive_ns <= latest]
-        return near if len(names.union([frame.connection for frame in near])) > 1 else []
 
-    def _remember(self, minute: Minute, frames: Sequence[Frame]) -> None:
-        if frames and not self._group.isdisjoint(_beside(minute)):
-            first_ns, last_ns = frames[0].receive_ns + NEAR_NS, frames[-1].receive_ns - NEAR_NS
-            self._pending[minute] = [frame for frame in frames if not first_ns < frame.receive_ns < last_ns]
+def _plain(minute: Minute, content: bytes) -> "Plain | None":
+    """The minute of these lines, if it is plain and of a channel that has a short way for that."""
+    if minute.stream.channel != "depth20":
+        return None
+    from archiver.plain import Plain  # numpy takes 20 MB: only the processes that need it load it
 
-
-def _beside(minute: Minute) -> tuple[Minute, Minute]:
-    return Minute(minute.stream, minute.number - 1), Minute(minute.stream, minute.number + 1)
+    return Plain.of(content)
 
 
 def _stands(content: bytes, frames: Sequence[Frame], came: Sequence[Frame]) -> bool:
     """Whether the staged lines are the file's lines as they are: nothing dropped, nothing moved, all of them JSON."""
     same = len(frames) == len(came) and all(map(is_, frames, came))
     return same and b'"b":"' not in content and lines.are_json([frame.payload for frame in frames])
-
-
-def _read_near(path: Path, beside: Minute, names: set[str], earliest: int, latest: int) -> list[Frame]:
-    if not path.exists():
-        return []
-    try:
-        member = members.directory(path).find(members.member_name(beside))
-        if member is None:
-            return []
-        summary = member.summary
-        if summary is not None:
-            if summary.first_ns > latest or summary.last_ns < earliest:
-                return []
-            if summary.connections is not None and len(names | summary.connections.keys()) == 1:
-                return []
-        with path.open("rb") as file:
-            return lines.parse(members.unpack(member, members.read_packed(file, member)))
-    except ValueError as error:
-        log.warning("a neighbouring minute cannot be read, copies in it are not seen: %s", error)
-        return []
 
 
 def _last_ns(frames: list[Frame]) -> dict[str, int]:

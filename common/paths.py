@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from common.clock import MINUTE_NS, SECOND_NS
@@ -43,14 +44,17 @@ def folder(kind: str, stream: Stream) -> Path:
     return Path(kind, stream.market, stream.channel, stream.symbol)
 
 
+@lru_cache(maxsize=4096)
 def raw_minute(minute: Minute) -> Path:
     return folder("raw", minute.stream) / minute.day.isoformat() / f"{minute.name}.zip"
 
 
+@lru_cache(maxsize=4096)
 def raw_day(stream: Stream, day: date) -> Path:
     return folder("raw", stream) / f"{day.isoformat()}.zip"
 
 
+@lru_cache(maxsize=4096)
 def parquet_minute(minute: Minute) -> Path:
     return folder("parquet", minute.stream) / minute.day.isoformat() / f"{minute.name}.parquet"
 

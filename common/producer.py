@@ -16,6 +16,7 @@ from common.durability import BEATS as BEATS
 from common.durability import Durability, same_server
 from common.flight import Batch, Flight
 from common.registry import Registry
+from common.session import Cause
 from common.spiller import Spiller
 from common.spills import OWN_FROM, Spills
 from common.streams import Stream
@@ -29,9 +30,10 @@ CONFIRM_PAUSE_S = 0.6
 WINDOW_BYTES = 4 << 20
 """So much is on its way to Redis at once, and as much waits behind it; never more than a quarter of the hold each."""
 
-PATIENCE_S = 5.0
+PATIENCE_S = 6.0
 """So long the end waits for a Redis that takes what it gets; what is left then stays on disk. The deadline is 8 s."""
-STUCK_PATIENCE_S = 1.0
+STUCK_PATIENCE_S = 3.5
+"""So long it waits for one that does not: we try every two seconds at the latest, and it may just have room again."""
 
 
 class Producer:
@@ -139,8 +141,13 @@ class Producer:
 
     @property
     def taken(self) -> bool:
-        """Whether Redis took what was sent last; when it does not, a full hold is Redis's doing."""
+        """Whether Redis took what was sent last."""
         return self._flight.taken
+
+    @property
+    def cause(self) -> Cause:
+        """Why a full hold is full: frames came too fast, or Redis was away and its backlog is still in the way."""
+        return "overflow" if self.taken and not self._spiller.catches_up else "redis"
 
     @property
     def durable(self) -> bool:

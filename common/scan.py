@@ -99,7 +99,14 @@ def _day(
 
 
 def _open(files: list[Path], described: pl.Schema) -> pl.LazyFrame:
-    return pl.scan_parquet(files, schema=described, glob=False, missing_columns="insert", extra_columns="ignore")
+    return pl.scan_parquet(
+        files,
+        schema=described,
+        glob=False,
+        missing_columns="insert",
+        extra_columns="ignore",
+        cast_options=pl.ScanCastOptions(integer_cast="upcast"),  # lists have 32 bits a number where that is enough
+    )
 
 
 def _minutes(data: Path, stream: Stream, start_ns: int, end_ns: int) -> Iterator[Path]:

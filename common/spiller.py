@@ -69,6 +69,8 @@ class Spiller:
         self._retry_s = 0.0
         self._is_writing = False
         self._is_full = False
+        self.catches_up = False
+        """Whether what came while Redis was away or stuck is not sent yet."""
 
         self.high_bytes = hold_bytes * 3 // 4
         """So much in flight is a reason for `alarm`."""
@@ -147,6 +149,7 @@ class Spiller:
             if not pulse.is_behind and self._flight.bytes <= self.high_bytes:
                 return
             self._queue_up()
+        self.catches_up |= pulse.is_stuck
         if pulse.is_behind or self._saving:
             await self._save_flight(spills)
         if not pulse.is_stuck:
@@ -182,7 +185,7 @@ class Spiller:
             self.take(batch)
 
     def _pass_by(self) -> None:
-        self.queues = False
+        self.queues = self.catches_up = False
         if self._is_writing:
             log.info("redis takes everything again; %d commands were read back so far", self.replayed_commands)
             self._is_writing = False

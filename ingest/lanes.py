@@ -157,7 +157,7 @@ class Lanes:
         lane.dropped_to_ns = receive_ns
         if lane.dropped == 1:
             lane.dropped_from_ns = receive_ns
-            lane.cause = "overflow" if self._producer.taken else "redis"
+            lane.cause = self._producer.cause
 
     def _odd(self, receive_ns: int, message: bytes) -> None:
         try:

@@ -78,6 +78,7 @@ class Roster:
         """Takes a new list; what is recorded already and still trades stays, whatever a pattern says of it now."""
         if self._is_doubtful(listing):
             self.doubts += 1
+            self._missing -= listing.symbols.keys()  # what it does list is there
             return Changes(self.market)
         self.doubts = 0
         self.listing, self._trading = listing, listing.trading

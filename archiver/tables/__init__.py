@@ -3,7 +3,7 @@
 What a frame is says `common.frame`; which columns a channel has, `common.columns`.
 """
 
-from archiver.tables.encoding import Encoded, encode, payload_values
-from archiver.tables.files import read, write, write_day
+from archiver.tables.encoding import Encoded, encode, encode_plain, payload_values
+from archiver.tables.files import read, write, write_day, write_plain
 
-__all__ = ["Encoded", "encode", "payload_values", "read", "write", "write_day"]
+__all__ = ["Encoded", "encode", "encode_plain", "payload_values", "read", "write", "write_day", "write_plain"]

@@ -1,23 +1,22 @@
 """depth20 as columns: the levels of a whole minute are parsed at once.
 
-A payload is cut into its header and the text of its levels. Joined, the level texts must be nothing but
-`["<digits>.<digits>","<digits>.<digits>"]` (compared without their digits); then one pass parses all their numbers.
-A side becomes its best price and quantity, the gaps from price to price (they repeat from frame to frame and so
-compress well) and the other quantities.
+That is the way of frames that differ in their digits only, whose levels are nothing but
+`["<digits>.<digits>","<digits>.<digits>"]`; any other frame is taken by itself. A side becomes its best price and
+quantity, the gaps from price to price (they repeat from frame to frame and so compress well) and the other quantities.
 The scale of a minute is the coarsest that holds all its numbers; `*_text_decimals` remember the zeros that were cut.
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from archiver.tables.fixed_point import DIGITS, Integers, exact, parse, text, without_zeros
+from archiver.alike import DIGITS, Alike, Integers
+from archiver.tables.fixed_point import exact, text, without_zeros
 from archiver.tables.header import Header, extra_text
-from common.frame import Frame
+from archiver.tables.minute_file import Values
 
 _MARKS = (b'[".","."]', b'[".",""]', b'["","."]', b'["",""]')
 _LARGEST = 2**61
@@ -83,77 +82,83 @@ def _book(
     return found
 
 
-def encode_fast(header: Header, frames: Sequence[Frame], keys: Keys) -> dict[str, Any] | None:
-    """The columns of frames of the usual shape, with the same decimals throughout; None if one is unusual."""
+def encode_alike(header: Header, alike: Alike, payload: slice, keys: Keys) -> dict[str, Values] | None:
+    """The columns of frames that differ in their digits only, and have the same decimals throughout.
+
+    Args:
+        header: The stream's.
+        alike: Lines that hold a payload each.
+        payload: Where it is in the first line.
+        keys: Where the sides are.
+
+    Returns:
+        The columns but for those that are null throughout; None where the slow way has to look.
+    """
     first, between = f',"{keys.bids}":[["'.encode(), f'"]],"{keys.asks}":[["'.encode()
-    skip_first, skip_between = len(first) - 2, len(between) - 2
-    heads, bid_texts, ask_texts = [], [], []
-    for frame in frames:
-        payload = frame.payload
-        i = payload.find(first)
-        j = payload.find(between, i)
-        k = payload.find(b'"]]', j + 1)
-        if i < 0 or j < 0 or k < 0:
+    line = alike.first
+    i = line.find(first, payload.start, payload.stop)
+    j = line.find(between, i, payload.stop)
+    k = line.find(b'"]]', j + 1, payload.stop)
+    if i < 0 or j < 0 or k < 0:
+        return None
+    start, end = i + len(first) - 2, k + 2
+    sides = line[start : j + 2], line[j + len(between) - 2 : end]
+    levels = _levels(alike, alike.runs(start, end), b",".join(sides))
+    values = header.decode_alike(alike, (slice(payload.start, i), slice(end + 1, payload.stop)))
+    if levels is None or values is None:
+        return None
+    bids = sides[0].count(b"[")
+    for name, sign, at in (("bid", -1, slice(bids)), ("ask", 1, slice(bids, None))):
+        prices, quantities = levels.prices[:, at], levels.quantities[:, at]
+        if max(prices[:, 0].max(), quantities[:, 0].max()) > _EXACT:
             return None
-        heads.append(payload[:i] + payload[k + 3 :])
-        bid_texts.append(payload[i + skip_first : j + 2])
-        ask_texts.append(payload[j + skip_between : k + 2])
-    values = header.decode(heads)
-    if values is None:
-        return None
-    parsed = _parse_levels(bid_texts + ask_texts)
-    if parsed is None:
-        return None
-    prices, quantities, counts, decimals, text_decimals = parsed
-    bids, asks = counts[: len(frames)], counts[len(frames) :]
-    at = int(bids.sum())
-    book = _book(
-        Side(prices[:at], quantities[:at], bids), Side(prices[at:], quantities[at:], asks), decimals, text_decimals
-    )
-    return None if book is None else values | book
+        values[f"best_{name}_price"] = prices[:, 0] / 10.0 ** levels.decimals[0]
+        values[f"best_{name}_quantity"] = quantities[:, 0] / 10.0 ** levels.decimals[1]
+        inner, outer = prices[:, :-1], prices[:, 1:]
+        values[f"{name}_price_gaps"] = outer - inner if sign > 0 else inner - outer
+        values[f"deeper_{name}_quantities"] = quantities[:, 1:]
+    for n, group in enumerate(("price", "quantity")):
+        values[f"{group}_decimals"] = levels.decimals[n]
+        values[f"{group}_text_decimals"] = levels.text_decimals[n]
+    return values
 
 
 class _Levels(NamedTuple):
+    """The numbers of both sides, the bids first; a row for each frame."""
+
     prices: Integers
     quantities: Integers
-    counts: Integers
     decimals: tuple[int, int]
     text_decimals: tuple[int, int]
 
 
-def _parse_levels(sides: list[bytes]) -> _Levels | None:
-    """The numbers of many sides, each `["<price>","<quantity>"],...`, and how many levels each side has."""
-    joined = b",".join(sides)
-    marks = joined[: joined.find(b"]") + 1].translate(None, DIGITS)
-    skeleton = joined.translate(None, DIGITS)
-    levels = (len(skeleton) + 1) // (len(marks) + 1)
-    if marks not in _MARKS or skeleton != ((marks + b",") * levels)[:-1]:
+def _levels(alike: Alike, runs: range, first: bytes) -> _Levels | None:
+    """The numbers of the levels, `["<price>","<quantity>"],...`, whose digits are these runs.
+
+    `first` is the levels' text in the first line.
+    """
+    marks = first[: first.find(b"]") + 1].translate(None, DIGITS)
+    levels = first.count(b"[")
+    if marks not in _MARKS or first.translate(None, DIGITS) != b",".join([marks] * levels):
         return None
-    characters = np.frombuffer(joined, np.uint8)
-    quotes = np.flatnonzero(characters == ord('"'))
-    borders = np.cumsum(np.fromiter(map(len, sides), np.int64, len(sides)) + 1)
-    counts = np.diff(np.searchsorted(quotes, borders) // 4, prepend=0)
-    starts, ends = quotes[0::2] + 1, quotes[1::2]
-    points = ends.copy()
-    fraction = [0, 0]
-    for n, number in enumerate(marks.split(b",")):
-        if b"." in number:
-            # each number has its one point (`marks`): if it is as far from the end as the first, all decimals are alike
-            fraction[n] = int(ends[n]) - 1 - joined.index(b".", starts[n])
-            points[n::2] -= fraction[n] + 1
-            if (characters[points[n::2]] != ord(".")).any():
-                return None
-    parsed = parse(characters, starts, points, ends, joined.translate(None, b'[]",.'))
-    if parsed is None:
+    points = [b"." in number for number in marks.split(b",")]
+    step = 2 + sum(points)
+    if len(runs) != levels * step:
         return None
-    cut = [0, 0]
-    units = []
-    for n in (0, 1):
-        while cut[n] < fraction[n] and (characters[ends[n::2] - 1 - cut[n]] == ord("0")).all():
-            cut[n] += 1
-        units.append(parsed[0][n::2] // 10 ** cut[n])
-    decimals = fraction[0] - cut[0], fraction[1] - cut[1]
-    return _Levels(units[0], units[1], counts, decimals, (fraction[0], fraction[1]))
+    units, decimals, text_decimals = [], [0, 0], [0, 0]
+    at = runs.start
+    for n, has_point in enumerate(points):
+        fractions = slice(at + 1, runs.stop, step) if has_point else None
+        parsed = alike.decimals(slice(at, runs.stop, step), fractions)
+        if parsed is None:
+            return None
+        numbers, text_decimals[n] = parsed
+        decimals[n] = text_decimals[n]
+        while decimals[n] and not (numbers[0] % 10).any() and not (numbers % 10).any():
+            numbers, decimals[n] = numbers // 10, decimals[n] - 1
+        units.append(numbers)
+        at += 1 + has_point
+    return _Levels(units[0], units[1], (decimals[0], decimals[1]), (text_decimals[0], text_decimals[1]))
 
 
 def encode_slowly(header: Header, payload: bytes, keys: Keys) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,17 +1,21 @@
 """Frames to a typed table and back, value for value.
 
-A batch takes the fast way as a whole; if one of its frames is unusual the batch is halved until the unusual ones
-stand alone, so a single odd frame costs little and a tick-size change splits the minute in two. What cannot be typed
-without loss is refused: such a frame stays in the raw file only.
+A batch takes the fast way as a whole; if one of its frames is unusual the batch is split, by the frames' shapes or in
+halves, until the unusual ones stand alone: a single odd frame costs little, a tick-size change splits the minute in
+two. What cannot be typed without loss is refused: such a frame stays in the raw file only.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
+from archiver.alike import DIGITS, Alike
+from archiver.plain import Plain
 from archiver.tables import book, scalars
 from archiver.tables.header import Header, header
+from archiver.tables.minute_file import Values
 from archiver.tables.schema import schema, stream_of
 from common.frame import Frame
 from common.streams import Stream
@@ -43,9 +47,19 @@ def encode(stream: Stream, frames: Sequence[Frame]) -> Encoded:
         ValueError: The channel has no Parquet.
     """
     encoder = _Encoder(stream)
-    encoder.encode(frames, 0)
-    rows = pa.Table.from_batches(encoder.batches, encoder.schema).combine_chunks()
-    return Encoded(rows, encoder.rejected)
+    encoder.encode(frames, range(len(frames)))
+    return Encoded(encoder.table(), sorted(encoder.rejected))
+
+
+def encode_plain(stream: Stream, plain: Plain) -> dict[str, Values] | None:
+    """The columns of a plain minute of depth20, as `encode` has them, but for those that are null throughout.
+
+    None where the frames have to be looked at one by one.
+    """
+    found = book.encode_alike(header(stream), plain.alike, plain.payload, book.KEYS[stream.market])
+    if found is not None:
+        found |= {"receive_time": plain.receive_ns, "connection": plain.connection, "counter": plain.counters}
+    return found
 
 
 class _Encoder:
@@ -53,28 +67,47 @@ class _Encoder:
         self.schema = schema(stream)
         self._header = header(stream)
         self._keys = book.KEYS[stream.market] if stream.channel == "depth20" else None
-        self.batches: list[pa.RecordBatch] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._places: list[int] = []
         self.rejected: list[int] = []
 
-    def encode(self, frames: Sequence[Frame], offset: int) -> None:
+    def table(self) -> pa.Table:
+        """What was encoded, in the order of the frames."""
+        rows = pa.Table.from_batches(self._batches, self.schema).combine_chunks()
+        order = np.argsort(np.array(self._places, np.int64))
+        return rows if (order[1:] > order[:-1]).all() else rows.take(pa.array(order)).combine_chunks()
+
+    def encode(self, frames: Sequence[Frame], places: Sequence[int]) -> None:
+        """Types frames that stand at some places of the minute."""
         if not frames:
             return
         batch = self._fast(frames)
         if batch is not None:
-            self.batches.append(batch)
+            self._batches.append(batch)
+            self._places += places
         elif len(frames) > _FEW:
-            half = len(frames) // 2
-            self.encode(frames[:half], offset)
-            self.encode(frames[half:], offset + half)
+            for some in self._parts(frames):
+                self.encode([frames[at] for at in some], [places[at] for at in some])
         else:
-            for place, frame in enumerate(frames, offset):
+            for place, frame in zip(places, frames, strict=True):
                 self._slow(frame, place)
 
-    def _fast(self, frames: Sequence[Frame]) -> pa.RecordBatch | None:
+    def _parts(self, frames: Sequence[Frame]) -> list[Sequence[int]]:
+        """Frames of one shape each, where they have several; else halves."""
+        shapes: dict[bytes, list[int]] = {}
         if self._keys is not None:
-            found = book.encode_fast(self._header, frames, self._keys)
+            for at, frame in enumerate(frames):
+                shapes.setdefault(frame.payload.translate(None, DIGITS), []).append(at)
+        half = len(frames) // 2
+        return list(shapes.values()) if len(shapes) > 1 else [range(half), range(half, len(frames))]
+
+    def _fast(self, frames: Sequence[Frame]) -> pa.RecordBatch | None:
+        payloads = [frame.payload for frame in frames]
+        found: dict[str, Any] | None
+        if self._keys is not None:
+            found = self._alike(payloads, self._keys)
         else:
-            found = scalars.encode_fast(self._header, [frame.payload for frame in frames])
+            found = scalars.encode_fast(self._header, payloads)
         if found is None:
             return None
         try:
@@ -82,15 +115,25 @@ class _Encoder:
         except OverflowError:
             return None
 
+    def _alike(self, payloads: Sequence[bytes], keys: book.Keys) -> dict[str, Any] | None:
+        alike = Alike.of(b"\n".join(payloads) + b"\n")
+        if alike is None or alike.count != len(payloads):
+            return None
+        found = book.encode_alike(self._header, alike, slice(0, len(payloads[0])), keys)
+        return None if found is None else {name: _column(values, alike.count) for name, values in found.items()}
+
     def _slow(self, frame: Frame, place: int) -> None:
         try:
             if self._keys is not None:
                 values, found = book.encode_slowly(self._header, frame.payload, self._keys)
             else:
                 values, found = scalars.encode_slowly(self._header, frame.payload)
-            self.batches.append(self._batch([frame], {path: [value] for path, value in values.items()} | found))
+            batch = self._batch([frame], {path: [value] for path, value in values.items()} | found)
         except (ValueError, OverflowError):
             self.rejected.append(place)
+        else:
+            self._batches.append(batch)
+            self._places.append(place)
 
     def _batch(self, frames: Sequence[Frame], found: dict[str, Any]) -> pa.RecordBatch:
         """Adds what each frame has, and nulls for the columns that nothing was found for."""
@@ -105,16 +148,26 @@ class _Encoder:
         arrays = []
         for field in self.schema:
             values = found.get(field.name)
-            if isinstance(values, list):
-                values = pa.array(values, pa.int64()).cast(field.type) if pa.types.is_timestamp(field.type) else values
-            arrays.append(
-                pa.nulls(len(frames), field.type)
-                if values is None
-                else values
-                if isinstance(values, pa.Array)
-                else pa.array(values, field.type)
-            )
+            if values is None:
+                arrays.append(pa.nulls(len(frames), field.type))
+            elif isinstance(values, pa.Array):
+                arrays.append(values.cast(field.type))
+            elif pa.types.is_timestamp(field.type):
+                arrays.append(pa.array(values, pa.int64()).cast(field.type))
+            else:
+                arrays.append(pa.array(values, field.type))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+def _column(values: Values, rows: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(rows)
+    if isinstance(values, str | int):
+        return pa.repeat(values, rows)
+    if values.ndim == 1:
+        return pa.array(values)
+    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * values.shape[1])
+    return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)))
 
 
 def _sides(buyer_is_maker: list[bool]) -> list[str]:

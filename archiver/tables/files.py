@@ -1,10 +1,11 @@
 """The Parquet files: how a minute is written and read, and how a day is put together from its minutes.
 
-Chosen by measure (docs/parquet.md): times and ids as differences, the lists of a book in byte streams (each byte of the
-integers apart), its best prices and quantities plain, everything that repeats in dictionaries; zstd level 7.
+Chosen by measure (docs/parquet.md): times and ids as differences, the gaps of a book in byte streams (each byte of the
+integers apart), its quantities plain, with 32 bits a number where all fit, its best prices and quantities plain,
+everything that repeats in dictionaries; zstd level 7. A plain minute has a writer of its own, `minute_file`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from archiver.tables.schema import schema, stream_of
+from archiver.tables import minute_file
+from archiver.tables.minute_file import Values
+from archiver.tables.schema import narrowed, schema, stream_of
 from common.columns import Column, columns
+from common.streams import Stream
 
 ZSTD_LEVEL = 7
 GROUP_ROWS = 18_000
@@ -33,8 +37,18 @@ _ORDER = [("receive_time", "ascending"), ("connection", "ascending"), ("counter"
 
 def write(table: pa.Table, path: Path) -> None:
     """Writes a minute's table; the caller makes it durable and renames it."""
-    with _writer(path, table.schema) as writer:
-        writer.write_table(table, row_group_size=GROUP_ROWS)
+    described = narrowed(table.schema, _wide(table))
+    with _writer(path, described) as writer:
+        writer.write_table(table.cast(described), row_group_size=GROUP_ROWS)
+
+
+def write_plain(
+    stream: Stream, rows: int, values: Mapping[str, Values], notes: Mapping[bytes, bytes], path: Path
+) -> int:
+    """Writes the table of a plain minute, as `encode_plain` gives it; returns the file's size in bytes."""
+    described = schema(stream).metadata
+    with path.open("wb") as file:
+        return file.write(b"".join(minute_file.render(stream, rows, values, {**described, **notes})))
 
 
 def read(path: Path) -> pa.Table:
@@ -67,11 +81,12 @@ def write_day(minutes: Sequence[Path], out: Path) -> int:
     """
     if not minutes:
         raise ValueError("a day needs at least one minute")
-    described = _schema_of(minutes[0])
+    footers = [_footer(place, path) for place, path in enumerate(minutes)]
+    described = narrowed(schema(stream_of(pq.read_schema(minutes[0]))), set().union(*(each.wide for each in footers)))
     with _writer(out, described) as writer:
-        for table in _in_groups(_in_order(minutes, described)):
+        for table in _in_groups(_in_order(sorted(group for each in footers for group in each.groups), described)):
             writer.write_table(table.combine_chunks(), row_group_size=GROUP_ROWS)
-    expected, written = sum(map(_rows, minutes)), _rows(out)
+    expected, written = sum(each.rows for each in footers), int(pq.read_metadata(out).num_rows)
     if written != expected:
         raise OSError(f"{out}: {written} of {expected} rows were written")
     return written
@@ -86,29 +101,46 @@ class _Group(NamedTuple):
     number: int
 
 
-def _schema_of(path: Path) -> pa.Schema:
-    return schema(stream_of(pq.read_schema(path)))
+class _Footer(NamedTuple):
+    """What a file holds: its rows, its row groups, and the lists that need 64 bits a number."""
+
+    rows: int
+    groups: list[_Group]
+    wide: set[str]
 
 
-def _rows(path: Path) -> int:
-    return int(pq.read_metadata(path).num_rows)
+def _footer(place: int, path: Path) -> _Footer:
+    footer = pq.read_metadata(path)
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    wide = {
+        each.path.partition(".")[0]
+        for each in map(footer.schema.column, range(footer.num_columns))
+        if each.max_repetition_level and each.physical_type == "INT64"
+    }
+    found = [
+        _Group(group.column(0).statistics.min_raw, place, path, number)
+        for number, group in enumerate(groups)
+        if group.num_rows
+    ]
+    return _Footer(footer.num_rows, found, wide)
 
 
-def _groups(paths: Sequence[Path]) -> list[_Group]:
-    """All row groups, by their first receive time."""
-    found = []
-    for place, path in enumerate(paths):
-        footer = pq.read_metadata(path)
-        for number in range(footer.num_row_groups):
-            if footer.row_group(number).num_rows:
-                statistics = footer.row_group(number).column(0).statistics
-                found.append(_Group(statistics.min_raw, place, path, number))
-    return sorted(found)
+def _wide(table: pa.Table) -> set[str]:
+    """The lists that need 64 bits a number."""
+    found = set()
+    for field in table.schema:
+        if pa.types.is_list(field.type):
+            bounds = pc.min_max(pc.list_flatten(table.column(field.name))).as_py()
+            if bounds["min"] is not None and not -(2**31) <= bounds["min"] <= bounds["max"] < 2**31:
+                found.add(field.name)
+    return found
 
 
-def _in_order(paths: Sequence[Path], described: pa.Schema) -> Iterator[pa.Table]:
-    """Tables that follow one another, from row groups that overlap: what is before every later group is complete."""
-    groups = _groups(paths)
+def _in_order(groups: Sequence[_Group], described: pa.Schema) -> Iterator[pa.Table]:
+    """Tables that follow one another, from row groups that overlap: what is before every later group is complete.
+
+    The groups are in the order of their first receive times.
+    """
     borders = [group.first_receive_ns for group in groups[1:]]
     carried = described.empty_table()
     for group, border in zip_longest(groups, borders):
@@ -165,7 +197,7 @@ def _leaf(column: Column) -> str:
 def _encoding(column: Column, channel: str) -> str | None:
     """None is a dictionary."""
     if column.type == "list_int64":
-        return "BYTE_STREAM_SPLIT"
+        return "BYTE_STREAM_SPLIT" if column.name.endswith("_gaps") else "PLAIN"
     if column.type in ("time_ns", "time_ms") or (column.type == "int64" and not column.group):
         return "DELTA_BINARY_PACKED"
     if column.type == "int8" or (column.type == "float64" and channel == "depth20"):

@@ -11,6 +11,8 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from archiver.alike import Alike
+from archiver.tables.minute_file import Values
 from common.columns import CONSTANTS, Column, columns
 from common.streams import Stream
 
@@ -90,6 +92,35 @@ class Header:
                 return None
         return found
 
+    def decode_alike(self, alike: Alike, pieces: Sequence[slice]) -> dict[str, Values] | None:
+        """As `decode`, by column, for payloads without lists that differ in their digits only.
+
+        Args:
+            alike: Lines that hold a payload each.
+            pieces: Where it is in the first line, but for what is left out of it.
+        """
+        decoded = self.decode([b"".join([alike.first[piece] for piece in pieces])])
+        numbers = alike.numbers
+        if decoded is None or numbers is None:
+            return None
+        found: dict[str, Values] = {}
+        fixed = {run for piece in pieces for run in alike.runs(piece.start, piece.stop)}
+        for path, (value,) in decoded.items():
+            if value is None or isinstance(value, str):
+                found[self.columns[path].name] = value
+                continue
+            run = _run_of(alike, path, pieces)
+            if run not in numbers or numbers[run][0] != value:
+                return None
+            low, high = int(numbers[run].min()), int(numbers[run].max())
+            try:
+                msgspec.convert([low, high], list[self._types[path]])  # type: ignore[name-defined]
+            except msgspec.ValidationError:
+                return None
+            fixed.discard(run)
+            found[self.columns[path].name] = low if low == high else numbers[run]
+        return found if alike.are_constant(sorted(fixed)) else None
+
     def decode_loosely(self, payload: bytes, asked: Sequence[str] = ()) -> Loose:
         """One payload, key by key.
 
@@ -132,6 +163,14 @@ class Header:
             extra.setdefault(outer, {})[inner] = raw
         else:
             extra[path] = raw
+
+
+def _run_of(alike: Alike, path: str, pieces: Sequence[slice]) -> int:
+    """Which run of digits the value of a key is; -1 where that is not plain."""
+    mark = b'"%b":' % path.encode()
+    found = [at + len(mark) for piece in pieces if (at := alike.first.find(mark, piece.start, piece.stop)) >= 0]
+    runs = alike.runs(found[0], found[0] + 1) if len(found) == 1 else ()
+    return runs[0] if runs else -1
 
 
 def extra_text(extra: dict[str, Any]) -> str | None:

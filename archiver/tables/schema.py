@@ -1,6 +1,8 @@
 """The Arrow schema of a stream's Parquet files, with units and a format version in its metadata."""
 
 import json
+from collections.abc import Collection
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -26,6 +28,7 @@ def arrow_type(column: Column) -> pa.DataType:
     return _TYPES[column.type]
 
 
+@lru_cache(maxsize=4096)
 def schema(stream: Stream) -> pa.Schema:
     """The schema of the stream's tables.
 
@@ -44,6 +47,17 @@ def schema(stream: Stream) -> pa.Schema:
             "maserver.units": json.dumps([column.unit for column in fields], separators=(",", ":")),
         },
     )
+
+
+def narrowed(described: pa.Schema, wide: Collection[str]) -> pa.Schema:
+    """The same schema with 32 bits a number in all lists but those that need 64: what files hold.
+
+    Who reads widens again: pyarrow by `cast`, Polars by `ScanCastOptions`, DuckDB by itself.
+    """
+    for at, field in enumerate(described):
+        if pa.types.is_list(field.type) and field.name not in wide:
+            described = described.set(at, field.with_type(pa.list_(pa.int32())))
+    return described
 
 
 def stream_of(described: pa.Schema) -> Stream:

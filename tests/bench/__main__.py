@@ -14,7 +14,7 @@ from pathlib import Path
 import trustme
 from rich.console import Console
 
-from tests.bench import scans, sizes, table
+from tests.bench import scans, sizes, sustained, table
 from tests.bench.chains import CHAINS, Run, run, symbols
 from tests.redis_server import RedisServer
 
@@ -45,6 +45,9 @@ def main() -> None:
                         rows += table.of_sizes(sizes.measure(done.files, done.minute, symbols()[::10]))
                     shutil.rmtree(where)
         rows = table.of_runs(runs) + rows
+        if flags.sustained is not None:
+            say = partial(_say, console, "sustained")
+            rows += table.of_sustained(sustained.measure(folder / "sustained", tls, flags.sustained, say))
         if "scan" in flags.only:
             console.log("one-day scan: making the day")
             rows += table.of_scans(scans.measure(folder / "scan"))
@@ -70,7 +73,15 @@ def _flags() -> argparse.Namespace:
         "--seconds", type=float, default=PACED_S, metavar="S", help="how long frames come (flood: 12 at most)"
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="turns of each chain (default 2)")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts (default: all)")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="these parts (default: all)")
+    parser.add_argument(
+        "--sustained",
+        type=float,
+        nargs="?",
+        const=sustained.SECONDS,
+        metavar="S",
+        help="also 40,000 frames/s for ten minutes, or S seconds",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of docs/performance.md there")
     return parser.parse_args()

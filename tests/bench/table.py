@@ -13,6 +13,7 @@ from rich.table import Table
 from tests.bench.chains import Run
 from tests.bench.scans import DECODER, Scans
 from tests.bench.sizes import Sizes
+from tests.bench.sustained import CAPS_MIB, FRAMES_S, Sustained
 
 MIB = 1 << 20
 _PACKAGES = ("picows", "uvloop", "websockets", "redis", "hiredis", "isal", "msgspec", "pyarrow", "polars")
@@ -94,6 +95,21 @@ def of_sizes(sizes: Sizes) -> list[Row]:
         Row("raw minute file", "B / frame", sizes.raw, sizes.deflate, sizes.raw / sizes.deflate, "(naive: deflate-6)"),
         _against("Parquet against list<double> zstd 3", "B / frame", sizes.parquet, sizes.doubles, 0.60, "<= 0.60"),
         _against("Parquet against zip deflate-6", "B / frame", sizes.parquet, sizes.deflate, 0.55, "<= 0.55"),
+    ]
+
+
+def of_sustained(found: Sustained) -> list[Row]:
+    """Whether the house held out, and in what memory."""
+    came, label = found.run.frames_s, f"sustained for {found.run.seconds:,.0f} s"
+    rows = [
+        Row(f"{label}: came", "frames/s", came, goal=f">= {FRAMES_S:,}", met=came >= FRAMES_S),
+        _below(f"{label}: lost (breaks of ids)", "frames", found.lost, 0),
+        Row(f"{label}: archived", "frames", found.archived),
+        Row(f"{label}: whole chain", "CPU s / 1M frames", found.run.total_cpu_s),
+    ]
+    peaks = found.run.memory
+    return rows + [
+        _below(f"{label}: {name}, peak PSS", "MiB", peaks[name].pss / MIB, cap) for name, cap in CAPS_MIB.items()
     ]
 
 

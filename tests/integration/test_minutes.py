@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from archiver import tables
-from archiver.chains import Break
 from archiver.minutes import Job, share, write_minutes
 from archiver.sweep import sweep
 from common.files import Batch
@@ -18,7 +17,7 @@ from common.frame import Frame, event_time_ms
 from common.locks import stripe
 from common.paths import Minute, parquet_minute, raw_minute
 from common.streams import Stream, unknown
-from tests.archive import BOOK, SPOT, TRADES, archive, archived, book_frames, book_payload, minute, stage
+from tests.archive import BOOK, SPOT, archive, archived, book_frames, book_payload, minute, stage
 from tests.small_disk import filled, small_disk
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "derived"
@@ -154,24 +153,6 @@ def test_every_line_is_json_of_one_frame(data: Path) -> None:
     halves = [b'{"a":[1', b"2]}", b'1},"x":{"y":1', forged]
     archive(data, (of, [Frame(of.start_ns, "a-1", n, payload) for n, payload in enumerate(halves, 1)]))
     assert [frame.payload for frame in archived(data, of)] == halves
-
-
-def test_a_break_of_the_chain_is_named_within_a_connection(data: Path) -> None:
-    """Ids that no connection delivered are a break; those between two connections are their sessions' business."""
-    of = minute(1, TRADES)
-    frames = book_frames(of)
-    (written,) = archive(data, (of, frames[:20] + frames[23:]))
-    first, last = of.number * 1000, of.number * 1000 + 59
-    assert written.ids == (first, last)
-    gap = Break(first + 19, first + 23, frames[19].receive_ns, frames[23].receive_ns)
-    assert written.breaks == [gap]
-    twin = [frame._replace(connection="b-1", receive_ns=frame.receive_ns + 1) for frame in frames]
-    (healed,) = archive(data, (of, twin[21:24]))
-    assert healed.breaks == [Break(first + 19, first + 21, frames[19].receive_ns, twin[21].receive_ns)]
-    between = minute(2, TRADES)
-    frames = book_frames(between)
-    (written,) = archive(data, (between, frames[:20] + [each._replace(connection="b-1") for each in frames[30:]]))
-    assert written.breaks == []
 
 
 def test_a_bad_staged_line_is_an_error(data: Path, tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_a_full_spill_refuses_until_there_is_room(server: RedisServer, spill: Pa
                 if producer.append(command(number, 1000)):
                     taken.append(number)
                 await asyncio.sleep(0.002)
-            assert not producer.taken
+            assert producer.cause == "redis"
             assert producer.full
             assert not producer.has_room()
             assert producer.spilled_bytes <= 300_000
@@ -418,7 +418,7 @@ def test_a_redis_that_is_merely_slow_costs_nothing_but_the_disk(server: RedisSer
                 assert producer.append(command(number, 1000))
                 await asyncio.sleep(0.001)
             assert producer.spilled_commands
-            assert producer.taken
+            assert producer.cause == "overflow"
             await emptied(producer)
             assert producer.sent_again == 0
 

@@ -23,7 +23,7 @@ class Hand:
     def __init__(self) -> None:
         self.packed: list[bytes] = []
         self.full = False
-        self.taken = True
+        self.cause = "overflow"
 
     def append(self, packed: bytes, *, always: bool = False) -> bool:
         if self.full and not always:
@@ -139,10 +139,10 @@ def test_what_is_dropped_is_said_before_the_next_frame(hand: Hand) -> None:
     """One event names first, last, number and cause; it stands before the frame that was kept again."""
     built = lanes(hand)
     built.message(NS, FRAME)
-    hand.full, hand.taken = True, False
+    hand.full, hand.cause = True, "redis"
     for number in range(3):
         built.message(NS + 10 + number, FRAME)
-    hand.full, hand.taken = False, True
+    hand.full, hand.cause = False, "overflow"
     built.message(NS + 20, FRAME)
     kinds = [b"e" if b"e" in fields else b"d" for _, fields in hand.entries()]
     assert kinds == [b"e", b"d", b"e", b"d"]

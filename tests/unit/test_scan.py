@@ -11,7 +11,9 @@ import duckdb
 import polars as pl
 import pytest
 
-from archiver.tables import encode, write, write_day
+from archiver import derived, lines
+from archiver.plain import Plain
+from archiver.tables import write_day
 from archiver.tables.schema import schema as arrow_schema
 from common import scan as reader
 from common.columns import columns, is_timed
@@ -32,15 +34,16 @@ Archive = Callable[..., Path]
 def frame(counter: int, at_ms: int, late_ns: int = 40_000_000) -> Frame:
     payload = {"e": "depthUpdate", "E": at_ms, "T": at_ms, "s": "BTCUSDT", "U": 1, "u": counter, "pu": 0}
     sides = {"b": [["100.10", "1.000"], ["99.90", "0.250"]], "a": [["100.20", "3.000"]]}
-    return Frame(at_ms * 1_000_000 + late_ns, "17e9a3b0c1d2e3f-ab12", counter, json.dumps(payload | sides).encode())
+    text = json.dumps(payload | sides, separators=(",", ":"))
+    return Frame(at_ms * 1_000_000 + late_ns, "17e9a3b0c1d2e3f-ab12", counter, text.encode())
 
 
 def put(data: Path, number: int, frames: list[Frame], stream: Stream = STREAM) -> Path:
     path = data / parquet_minute(Minute(stream, number))
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoded = encode(stream, frames)
-    assert not encoded.rejected
-    write(encoded.table, path)
+    plain = Plain.of(lines.render(frames))
+    side = derived.write(path, stream, plain or frames, crc=1)
+    assert (side.rows, side.rejected) == (len(frames), None)
     return path
 
 
@@ -170,6 +173,24 @@ def test_levels_are_the_exchanges_numbers(three_minutes: list[Path], tmp_path: P
         asked = ", ".join(f"{name}(b)" for name in names)
         row = connection.execute(f"SELECT {asked} FROM '{three_minutes[0]}' b").fetchone()
     assert row == expected
+
+
+def test_lists_of_32_and_of_64_bits_are_read_together(three_minutes: list[Path], tmp_path: Path) -> None:
+    """Minutes whose quantities need 64 bits are read with those that need 32, by `scan` and, as told, by DuckDB."""
+    large = [frame(n, START_MS + 180_000) for n in (7, 8)]
+    large = [each._replace(payload=each.payload.replace(b'"0.250"', b'"9876543210.125"')) for each in large]
+    odd = frame(9, START_MS + 240_000)
+    odd = odd._replace(payload=odd.payload.replace(b'"b":', b'"b": '))
+    files = [*three_minutes, put(tmp_path, FIRST + 3, large), put(tmp_path, FIRST + 4, [odd])]
+    rows = scan("um", "depth20", "BTCUSDT", "2026-09-27", "2026-09-28", data_dir=tmp_path)
+    found = with_levels(rows).select("counter", pl.col("bid_quantities").list.get(1)).collect().rows()
+    expected = [*((n, 0.25) for n in range(1, 7)), (7, 9876543210.125), (8, 9876543210.125), (9, 0.25)]
+    assert found == expected
+    with duckdb.connect() as connection:
+        connection.execute((ROOT / "common/duckdb_macros.sql").read_text())
+        names = [str(path) for path in files]
+        asked = "SELECT counter, bid_quantities(b)[2] FROM read_parquet(?, union_by_name = true) b ORDER BY counter"
+        assert connection.execute(asked, [names]).fetchall() == expected
 
 
 CHANNELS = [

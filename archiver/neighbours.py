@@ -1,0 +1,85 @@
+"""The minutes before and after one that is written: copies of its frames may be filed there.
+
+Two collectors may file the two copies of a frame on either side of a minute's end. So what the neighbours hold within
+5 s is looked at: in their files, or, where they are written in the same batch and have none yet, in memory.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archiver import lines, members
+from archiver.merge import NEAR_NS
+from common.frame import Frame
+from common.paths import Minute, raw_day, raw_minute
+
+if TYPE_CHECKING:
+    from archiver.plain import Plain
+
+log = logging.getLogger(__name__)
+
+
+class Neighbours:
+    """The neighbours of the minutes of one batch.
+
+    Args:
+        data: The data folder.
+        group: The minutes of the batch.
+    """
+
+    def __init__(self, data: Path, group: frozenset[Minute]) -> None:
+        self._data = data
+        self._group = group
+        self._pending: dict[Minute, list[Frame]] = {}
+
+    def near(self, minute: Minute, names: set[str], times_ns: tuple[int, int]) -> list[Frame]:
+        """What the neighbours hold near the first and the last receive time of a minute.
+
+        Nothing if it all came on the one connection of `names`, the minute's own: then it holds no copies.
+        """
+        earliest, latest = times_ns[0] - NEAR_NS, times_ns[1] + NEAR_NS
+        near: list[Frame] = []
+        for other in beside(minute):
+            if other in self._pending:
+                near += self._pending[other]
+                continue
+            for path in (self._data / raw_minute(other), self._data / raw_day(other.stream, other.day)):
+                near += _read(path, other, names, earliest, latest)
+        near = [frame for frame in near if earliest <= frame.receive_ns <= latest]
+        return near if len(names.union([frame.connection for frame in near])) > 1 else []
+
+    def remember(self, minute: Minute, frames: "Sequence[Frame] | Plain") -> None:
+        """Keeps what a neighbour in the batch may ask for: the frames near the minute's ends. They are sorted."""
+        if not len(frames) or self._group.isdisjoint(beside(minute)):
+            return
+        if isinstance(frames, Sequence):
+            first_ns, last_ns = frames[0].receive_ns + NEAR_NS, frames[-1].receive_ns - NEAR_NS
+            self._pending[minute] = [frame for frame in frames if not first_ns < frame.receive_ns < last_ns]
+        else:
+            self._pending[minute] = frames.ends(NEAR_NS)
+
+
+def beside(minute: Minute) -> tuple[Minute, Minute]:
+    """The minute before and the minute after."""
+    return Minute(minute.stream, minute.number - 1), Minute(minute.stream, minute.number + 1)
+
+
+def _read(path: Path, minute: Minute, names: set[str], earliest: int, latest: int) -> list[Frame]:
+    if not path.exists():
+        return []
+    try:
+        member = members.directory(path).find(members.member_name(minute))
+        if member is None:
+            return []
+        summary = member.summary
+        if summary is not None:
+            if summary.first_ns > latest or summary.last_ns < earliest:
+                return []
+            if summary.connections is not None and len(names | summary.connections.keys()) == 1:
+                return []
+        with path.open("rb") as file:
+            return lines.parse(members.unpack(member, members.read_packed(file, member)))
+    except ValueError as error:
+        log.warning("a neighbouring minute cannot be read, copies in it are not seen: %s", error)
+        return []
