@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
 
+from common import names
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -165,10 +167,12 @@ async def connect(url: str, *, name: str) -> Link:
                 db = parse_qs(parts.query).get("db", ["0"])[0]
             else:
                 tls = ssl.create_default_context() if parts.scheme == "rediss" else None
-                _, link = await loop.create_connection(Link, parts.hostname or "127.0.0.1", parts.port or 6379, ssl=tls)
+                host = parts.hostname or "127.0.0.1"
+                await names.look_up(host)
+                _, link = await loop.create_connection(Link, host, parts.port or 6379, ssl=tls)
                 db = parts.path.strip("/") or "0"
     except (OSError, TimeoutError) as error:
-        raise LinkLost(f"no Redis at {_without_password(url)}: {error or 'no answer'}") from error
+        raise LinkLost(f"no Redis at {_without_password(url)}: {str(error) or 'no answer'}") from error
     try:
         if parts.password:
             await link.call("AUTH", unquote(parts.username or "default"), unquote(parts.password))

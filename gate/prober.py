@@ -129,7 +129,7 @@ class Prober:
                 raise ProbeFailed(f"{self._url}: {answer.status} {answer.reason}")
             return measure(sent_ns, sent_s, came_s, msgspec.json.decode(body, type=_Answer).server_ms)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ProbeFailed(f"{self._url}: {error or f'no answer in {TIMEOUT_S:g} s'}") from error
+            raise ProbeFailed(f"{self._url}: {str(error) or f'no answer in {TIMEOUT_S:g} s'}") from error
         except msgspec.DecodeError as error:
             raise ProbeFailed(f"{self._url}: the answer is no server time: {body[:80]!r}") from error
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from picows import (
     WSAutoPingStrategy,
@@ -22,6 +23,7 @@ from picows import (
     ws_connect,
 )
 
+from common import names
 from common.clock import now_ns
 
 OnMessage = Callable[[int, bytes], None]
@@ -106,6 +108,7 @@ async def connect(
     """
     try:
         async with asyncio.timeout(timeout_s):
+            await names.look_up(urlsplit(url).hostname or "")
             _, listener = await ws_connect(
                 lambda: Connection(on_message),
                 url,
@@ -120,7 +123,7 @@ async def connect(
     except WSHandshakeError as error:
         raise ConnectFailed(_refusal(error)) from error
     except (WSError, OSError, TimeoutError) as error:
-        raise ConnectFailed(f"no connection: {error or f'no answer in {timeout_s:g} s'}") from error
+        raise ConnectFailed(f"no connection: {str(error) or f'no answer in {timeout_s:g} s'}") from error
     if not isinstance(listener, Connection):  # reset within the handshake: picows raises nothing
         raise ConnectFailed("no connection: it was lost within the handshake")
     return listener

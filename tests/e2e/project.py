@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import redis
 
+from tests.e2e import images
 from tests.redis_server import free_port
 from tests.sims.exchange.client import Exchange
 from tests.sims.house import AHEAD_S, JUDGED_S, unacknowledged
 
-ROOT = Path(__file__).parents[2]
 UID = 4321
 
 
@@ -52,19 +52,18 @@ class Project:
 
     def __init__(self, folder: Path, recordings: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
         self.name = f"maserver-test-{secrets.token_hex(3)}"
-        self.data = folder / "data"
+        self.data, self.state = folder / "data", folder / "state"
         self.sim_port, self.redis_port = free_port(), free_port()
         folders = [f"{folder / name}:/{name}" for name in ("data", "state", "reports")]
-        services: dict[str, dict[str, list[str]]] = {
-            name: {"volumes": folders} for name in ("init", "ingest", "archiver", "gate")
-        }
+        services = images.named()
+        for name in ("init", "ingest", "archiver", "gate"):
+            services[name]["volumes"] = folders
         services["redis"] = {"ports": [f"127.0.0.1:{self.redis_port}:6379"]}
         if recordings is not None:
-            services["exchange"] = {"volumes": [f"{recordings.resolve()}:/recordings:ro"]}
+            services["exchange"]["volumes"] = [f"{recordings.resolve()}:/recordings:ro"]
         override = folder / "override.yaml"
         override.write_text(json.dumps({"services": services}))
-        files = (ROOT / "compose.yaml", ROOT / "compose.sim.yaml", override)
-        named = [word for file in files for word in ("-f", str(file))]
+        named = [word for file in (*images.FILES, override) for word in ("-f", str(file))]
         self._command = ["docker", "compose", "--project-name", self.name, *named]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MASERVER_")}
         self._environ = clean | {
@@ -81,7 +80,7 @@ class Project:
         """`docker compose ...`; gives its standard output."""
         command = [*self._command, *words]
         run = subprocess.run(
-            command, env=self._environ, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+            command, env=self._environ, cwd=images.ROOT, capture_output=True, text=True, timeout=300, check=False
         )
         assert run.returncode == code, f"{words}: {run.returncode}\n{run.stdout[-2000:]}\n{run.stderr[-2000:]}"
         return run.stdout
@@ -142,10 +141,11 @@ class Project:
 
 @contextmanager
 def running(project: Project) -> Iterator[Project]:
-    """The project, built and up; everything of it is removed at the end."""
+    """The project, up; everything of it is removed at the end."""
     assert not MISSING, MISSING
+    images.build()
     try:
-        project.run("up", "-d", "--build")
+        project.run("up", "-d", "--no-build")
         yield project
     finally:
         project.run("down", "--volumes", "--remove-orphans", "--timeout", "5")

@@ -93,6 +93,14 @@ def test_one_version() -> None:
     assert compose("compose.sim.yaml")["services"]["exchange"]["image"] == f"maserver-sim:{VERSION}"
 
 
+def test_each_image_is_built_in_one_place() -> None:
+    """One service says how an image is built, the others use it: else `up --build` builds it once for each of them."""
+    services = [*compose()["services"].values(), *compose("compose.sim.yaml")["services"].values()]
+    built = [service["image"] for service in services if "build" in service]
+    assert sorted(built) == [f"maserver-sim:{VERSION}", f"maserver:{VERSION}"]
+    assert "build" not in compose()["x-service"]
+
+
 def test_the_image_builds_with_either_builder() -> None:
     """The Dockerfile uses nothing that only BuildKit knows, and ends as a normal user."""
     lines = (ROOT / "Dockerfile").read_text().splitlines()
