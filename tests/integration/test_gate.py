@@ -159,14 +159,17 @@ class Samples:
 
 @contextmanager
 def house(
-    folder: Path, *redis_options: str, env: dict[str, str] | None = None, **settings: object
+    folder: Path, *redis_options: str, env: dict[str, str] | None = None, ahead_s: float = 0.0, **settings: object
 ) -> Iterator[tuple[Gate, Samples]]:
+    """A gate with all that it talks to; the exchange's clock is `ahead_s` ahead of ours from the start."""
     with (
         Exchange.started("--symbols", ",".join(SYMBOLS), env=env) as exchange,
         RedisServer(folder / "redis", *redis_options) as redis,
     ):
         gate, samples = Gate(folder, redis, exchange, **settings), Samples(redis)
         try:
+            exchange.fault("clock", offset_s=ahead_s)
+            samples.set(50 - ahead_s * 1000)
             gate.start()
             yield gate, samples
         finally:
@@ -274,9 +277,7 @@ def test_redis_is_away_and_back(tmp_path: Path) -> None:
 
 def test_a_clock_that_is_off_is_corrected_and_told(tmp_path: Path) -> None:
     """The exchange's clock is 3 s ahead: latencies are right all the same, nothing closes, and the log names it."""
-    with house(tmp_path) as (gate, samples):
-        gate.exchange.fault("clock", offset_s=3.0)
-        samples.set(-2950)
+    with house(tmp_path, ahead_s=3.0) as (gate, _):
         gate.until_kinds("latency valid")
         until(lambda: any("our clock is" in message for message in gate.messages()), "never told")
         decision = gate.state()
