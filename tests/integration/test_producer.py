@@ -1,7 +1,7 @@
 """What a producer took is in Redis, whatever happens to Redis in between."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,11 +9,10 @@ import pytest
 
 from common import producer as producer_module
 from common.producer import BEATS, Producer
-from common.streams import GROUP, STREAMS_SET, Stream
+from common.streams import GROUP, STREAMS_SET
 from common.wire import pack
+from tests.producing import STREAM, numbers, running, until
 from tests.redis_server import RedisServer
-
-STREAM = Stream("um", "depth20", "BTCUSDT")
 
 
 def command(number: int, size: int = 10) -> bytes:
@@ -23,24 +22,8 @@ def command(number: int, size: int = 10) -> bytes:
 @asynccontextmanager
 async def producing(server: RedisServer, hold_bytes: int = 1 << 24) -> AsyncIterator[Producer]:
     producer = Producer(server.url, flush_s=0.002, batch_bytes=4096, hold_bytes=hold_bytes, beats=lambda: {"c": "1 2"})
-    producer.register([STREAM])
-    running = asyncio.create_task(producer.run())
-    try:
+    async with running(producer):
         yield producer
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.01)
-
-
-def numbers(server: RedisServer) -> list[int]:
-    with server.client() as client:
-        return [int(fields[b"n"]) for _, fields in client.xrange(STREAM.key)]
 
 
 def test_registers_before_the_first_frame(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from common.producer import BEATS, Producer
 from common.spill import Spill, abandoned
 from common.streams import GROUP, STREAMS_SET, Stream
 from common.wire import pack
+from tests.producing import STREAM, numbers, running, until
 from tests.redis_server import RedisServer
 from tests.sims.house import ROOT
 from tests.small_disk import filled, small_disk
 
-STREAM = Stream("um", "depth20", "BTCUSDT")
 HOLD = 3_000_000
 
 
@@ -47,13 +47,8 @@ async def producing(
         spill_bytes=spill_bytes,
         instance=instance,
     )
-    producer.register([STREAM])
-    running = asyncio.create_task(producer.run())
-    try:
+    async with running(producer):
         yield producer
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 async def append(producer: Producer, first: int, last: int) -> None:
@@ -65,20 +60,9 @@ async def append(producer: Producer, first: int, last: int) -> None:
             await until(lambda: producer.held_bytes < HOLD * 7 // 8)
 
 
-async def until(true: Callable[[], bool], within_s: float = 30) -> None:
-    async with asyncio.timeout(within_s):
-        while not true():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.01)
-
-
 async def emptied(producer: Producer) -> None:
     """All is durable in Redis; an end would not wait so long."""
     await until(lambda: not (producer.held_bytes or producer.spilled_bytes), 60)
-
-
-def numbers(server: RedisServer) -> list[int]:
-    with server.client() as client:
-        return [int(fields[b"n"]) for _, fields in client.xrange(STREAM.key)]
 
 
 def in_order_of_first_coming(server: RedisServer) -> list[int]:
