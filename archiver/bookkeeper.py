@@ -66,6 +66,8 @@ class Bookkeeper:
         self._coverage: dict[Stream, Coverage] = {}
         self._rows: dict[Stream, dict[str, Row]] = {}
         self._signs: dict[str, Sign] = {}
+        self._alive: set[str] = set()
+        """Connections that have given a sign since this archiver began."""
         self._changed: set[Stream] = set()
         self._holed: dict[Stream, float] = {}
         self._told: dict[Stream, set[str]] = {}
@@ -201,8 +203,11 @@ class Bookkeeper:
             elif now_s - sign.since_s > self._dead_after_s:
                 dead.add(name)
         self._signs = {name: sign for name, sign in self._signs.items() if name in silent}
+        came, self._alive = alive - self._alive, (self._alive | alive) & silent - dead
         for stream, coverage in self._coverage.items():
             for session in coverage.silent() if stream not in unread else ():
+                if session.connection in came:
+                    self._changed.add(stream)
                 value = beats.get(session.connection.encode(), b"")
                 if session.dead and (session.connection in alive or _heard_ns(value) > session.last_ns):
                     session.dead = False
@@ -278,9 +283,15 @@ class Bookkeeper:
             # also where it was never written: who starts after us knows no ids, and would find the gap again
             rows += withdrawn((_before(row, known.get(row.id)) for row in disproved.values()), now, "ids")
             gaps = {coverage.gap_id(session) for session in coverage.sessions.values()} & known.keys()
-            rows += withdrawn((known[one] for one in gaps - disproved.keys()), now, "resumed")
+            if self._is_judged(coverage):
+                rows += withdrawn((known[one] for one in gaps - disproved.keys()), now, "resumed")
             rows += withdrawn(self._upstream_before(stream, now), now, "ids")
         return [row for row in rows if not _same(row, self._rows.get(row.stream, {}).get(row.id))]
+
+    def _is_judged(self, coverage: Coverage) -> bool:
+        """Whether all sessions that seem to last are known to: one that was killed beside its twin has no row, and an
+        archiver that starts later would take it for one that covers everything since."""
+        return all(session.dead or session.connection in self._alive for session in coverage.silent())
 
     def _upstream_before(self, stream: Stream, now: Sequence[Row]) -> list[Row]:
         """Rows that ids alone had shown, of this process, or with a better cause by now: they hold if they are shown
@@ -302,6 +313,8 @@ class Bookkeeper:
 def _informed(row: Row, known: Row | None) -> Row:
     """The row with what an archiver before us knew of its ids: we know those only since our own start."""
     if known is None or row.frames_missing is not None or (known.from_, known.to) != (row.from_, row.to):
+        return row
+    if known.healed_by == "resumed":  # it was not, as is known by now
         return row
     return msgspec.structs.replace(row, frames_missing=known.frames_missing, healed_by=known.healed_by)
 

@@ -159,3 +159,32 @@ def test_the_dead_may_have_lived_longer(data: Path, tmp_path: Path) -> None:
         second.books.judge(signs | {b"b-1": b"%d 9" % at(22 + now_s)}, second.stage, frozenset(), now_s)
     holding = [row for row in second.rows() if row.healed_by is None]
     assert [(row.cause, row.from_ns, row.to_ns) for row in holding] == [("crash", at(15), at(20))]
+
+
+def test_a_twin_that_was_killed_covers_nothing_for_a_successor(data: Path, tmp_path: Path) -> None:
+    """Killed while its twin recorded, it has no row; for an archiver that starts later the gaps after it hold."""
+    first = Archiver(data, tmp_path / "first")
+    first.read((0, Opened(at(0))), connection=b"a-1")
+    first.read((0, Opened(at(0))), (20, Closed(at(20), "gate")), (30, Opened(at(30), 2)), connection=b"b-1")
+    signs = {b"a-1": b"%d 1" % at(5), b"b-1": b"%d 1" % at(30)}
+    for now_s in (1.0, 30.0):
+        first.books.judge(signs | {b"b-1": b"%d 2" % at(30 + now_s)}, first.stage, frozenset(), now_s)
+    assert [(row.cause, row.healed_by, row.frames_missing) for row in first.rows()] == [("gate", None, None)]
+
+    second = Archiver(data, tmp_path / "second")
+    second.read((30, Opened(at(30), 2)), connection=b"b-1")
+    assert [(row.cause, row.healed_by, row.frames_missing) for row in second.rows()] == [("gate", None, None)]
+    for now_s in (1.0, 30.0):
+        second.books.judge(signs | {b"b-1": b"%d 3" % at(40 + now_s)}, second.stage, frozenset(), now_s)
+        assert [(row.cause, row.healed_by, row.frames_missing) for row in second.rows()] == [("gate", None, None)]
+
+
+def test_a_gap_that_seemed_covered_holds_again(data: Path, tmp_path: Path) -> None:
+    """A session that was buried and gives a sign takes its row back; buried again, the row holds again."""
+    archiver = Archiver(data, tmp_path / "stage")
+    archiver.read((0, Opened(at(0))))
+    held = []
+    for now_s, sign in ((1.0, b"1"), (30.0, b"1"), (31.0, b"2"), (60.0, b"2")):
+        archiver.books.judge({b"a-1": b"%d %b" % (at(5), sign)}, archiver.stage, frozenset(), now_s)
+        held.append([row.cause for row in archiver.rows() if row.healed_by is None])
+    assert held == [[], ["crash"], [], ["crash"]]
