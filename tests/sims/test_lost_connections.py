@@ -1,4 +1,4 @@
-"""Connections that are lost, refused, or dead without a word."""
+"""Connections that are lost."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import LONG, accounted, connections, recording
+from tests.sims.matrix import LONG, accounted, recording
 
 pytestmark = LONG
 
@@ -22,62 +22,3 @@ def test_every_connection_cut_at_once(how: str, tmp_path: Path, tell: Tell) -> N
             time.sleep(12 if how == "half_open" else 4)
         result = accounted(built, tell, "disconnect", "stale")
         assert result.holding()
-
-
-@pytest.mark.parametrize("how", ["fin", "rst", "half_open"])
-def test_a_twin_covers_what_one_collector_loses(how: str, tmp_path: Path, tell: Tell) -> None:
-    """Two collectors, one of which loses a connection again and again: nothing is missing, and no row says so."""
-    with recording(tmp_path, collectors=2) as built:
-        for _ in range(2 * ROUNDS):
-            built.exchange.fault("cut", how=how, connection=connections(built)[0])
-            time.sleep(9 if how == "half_open" else 4)
-        result = accounted(built, tell)
-        assert result.missing == {}
-
-
-def test_a_collector_killed_beside_its_twin(tmp_path: Path, tell: Tell) -> None:
-    """SIGKILL of either of two collectors leaves the ledger empty."""
-    with recording(tmp_path, collectors=2) as built:
-        built.kill("ingest")
-        time.sleep(7)
-        built.start("ingest")
-        time.sleep(7)
-        built.kill("ingest-2")
-        time.sleep(7)
-        assert accounted(built, tell).missing == {}
-
-
-@pytest.mark.parametrize(
-    "refusal", [{"status": 429, "retry_after": 1}, {"status": 403}, {"status": 503}, {"refuse": True}], ids=str
-)
-def test_a_reconnect_that_is_refused(refusal: dict[str, object], tmp_path: Path, tell: Tell) -> None:
-    """The exchange refuses the handshakes after a cut: tried again until it lets us in; one row for the whole time."""
-    with recording(tmp_path) as built:
-        built.exchange.fault("handshake", n=6, **refusal)
-        built.exchange.fault("cut", how="fin")
-        time.sleep(9)
-        accounted(built, tell, "disconnect")
-        assert "answered the handshake" in built.log("ingest") or "no connection" in built.log("ingest")
-
-
-def test_nobody_listens_for_a_while(tmp_path: Path, tell: Tell) -> None:
-    """The exchange's ports are closed for some seconds."""
-    with recording(tmp_path) as built:
-        built.exchange.fault("handshake", refuse=True, seconds=5.0)
-        built.exchange.fault("cut", how="rst")
-        time.sleep(10)
-        accounted(built, tell, "disconnect")
-
-
-def test_two_collectors_cut_out_of_phase(tmp_path: Path, tell: Tell) -> None:
-    """Each of two collectors loses all its connections again and again, never both at once: nothing is missing."""
-    every_s = 8.0 if LENGTH <= 2 else 20.0
-    with recording(tmp_path, collectors=2, warm_s=3.0) as built:
-        ends_s = time.monotonic() + (24 if LENGTH <= 2 else 600)
-        while time.monotonic() < ends_s:
-            for mine in (0, 1):
-                half = connections(built)
-                for number in half[: len(half) // 2]:  # the older half is the one that was not cut last
-                    built.exchange.fault("cut", how=("fin", "rst")[mine], connection=number)
-                time.sleep(every_s / 2)
-        assert accounted(built, tell).missing == {}

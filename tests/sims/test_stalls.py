@@ -1,0 +1,42 @@
+"""Connections that are held up, and then deliver or die."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LENGTH, Tell
+from tests.sims.matrix import LONG, accounted, recording
+
+pytestmark = LONG
+
+STALL_S = 11.0 if LENGTH <= 2 else 30.0
+
+
+@pytest.mark.parametrize("collectors", [1, 2])
+def test_a_stall_and_then_a_burst(collectors: int, tmp_path: Path, tell: Tell) -> None:
+    """Everything is held back, then comes at once: doubted meanwhile, nothing is missing, and no row holds."""
+    with recording(tmp_path, collectors=collectors) as built:
+        built.exchange.fault("stall", seconds=STALL_S)
+        time.sleep(STALL_S + 6)
+        assert accounted(built, tell).missing == {}
+        assert "is silent" in built.log("ingest")
+
+
+def test_a_stall_that_ends_with_the_connection(tmp_path: Path, tell: Tell) -> None:
+    """What was held back is lost with the connection: it lies in a row."""
+    with recording(tmp_path) as built:
+        built.exchange.fault("stall", seconds=60.0, market="um")
+        time.sleep(3)
+        built.exchange.fault("cut", how="fin", market="um")
+        time.sleep(5)
+        accounted(built, tell, "disconnect")
+
+
+def test_pings_without_pong(tmp_path: Path, tell: Tell) -> None:
+    """The exchange answers no pings: it is no loss while frames come."""
+    with recording(tmp_path, INGEST__IDLE_PING_S=1) as built:
+        built.exchange.fault("pongs", answers=False)
+        time.sleep(10)
+        built.exchange.fault("pongs", answers=True)
+        accounted(built, tell, "disconnect")
