@@ -134,7 +134,7 @@ class Extent:
         if not lane.session:
             return at_ns
         pace_s = CHANNELS[lane.stream.channel].pace_s
-        usual_s = max(0.3, 1.5 * pace_s) if pace_s is not None else max(1.0, self._paces[lane.stream].usual_s or 0.0)
+        usual_s = max(0.3, 1.5 * pace_s) if pace_s is not None else max(3.0, self._paces[lane.stream].usual_s or 0.0)
         return lane.closed_ns if at_ns - lane.closed_ns <= usual_s * SECOND_NS else at_ns
 
     def resumed(self, now_s: float = math.inf) -> Iterator[tuple[Lane, int]]:

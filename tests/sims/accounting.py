@@ -81,6 +81,7 @@ class Account:
         rows: The ledger.
         absent_ns: When frames were made that are not archived, also those after the end and those skipped on purpose.
         spans: When connections were served with the stream.
+        archived_ns: When the newest frame that is archived was made.
         at_ns: When the spans were asked for, by the exchange's clock: those that lasted, lasted until then.
     """
 
@@ -92,6 +93,7 @@ class Account:
     rows: list[Row] = field(default_factory=list)
     absent_ns: dict[Stream, list[int]] = field(default_factory=dict)
     spans: dict[Stream, list[Span]] = field(default_factory=dict)
+    archived_ns: dict[Stream, int] = field(default_factory=dict)
     at_ns: int = 0
 
     @property
@@ -148,9 +150,9 @@ class Account:
         absent_ns = self.absent_ns.get(row.stream, ())
         if row.to_ns is None:
             # It says that nothing comes any more. What lies behind the end of the last span proves that only where the
-            # row begins there: the test's own end would else justify every open row.
+            # row begins there, or with the last frame: the test's own end would else justify every open row.
             return (
-                row.from_ns >= last_ns - SLACK_NS
+                row.from_ns >= min(last_ns, self.archived_ns.get(row.stream, last_ns)) - SLACK_NS
                 or any(_covers(row, at_ns) and at_ns < last_ns - SLACK_NS for at_ns in absent_ns)
                 or not _is_covered(spans, row.from_ns - SLACK_NS, last_ns)
             )
@@ -229,6 +231,7 @@ def account(exchange: Exchange, data: Path, *, until_ns: int | None = None) -> A
             result.sent += one.sent_ns <= end_ns
             if digests[one.digest] > 0:
                 digests[one.digest] -= 1
+                result.archived_ns[stream] = max(one.sent_ns, result.archived_ns.get(stream, 0))
             else:
                 absent.append(one.sent_ns)
                 if one.sent_ns <= end_ns:
