@@ -128,10 +128,10 @@ class Gate:
 class Samples:
     """What a collector would write, once a second (here more often), until the test ends."""
 
-    def __init__(self, redis: RedisServer) -> None:
+    def __init__(self, redis: RedisServer, latency_ms: float = 50.0) -> None:
         self._redis = redis
         self._stop = threading.Event()
-        self.latencies_ms: dict[str, dict[str, float]] = {"um": dict.fromkeys(SYMBOLS, 50.0)}
+        self.latencies_ms: dict[str, dict[str, float]] = {"um": dict.fromkeys(SYMBOLS, latency_ms)}
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -166,10 +166,9 @@ def house(
         Exchange.started("--symbols", ",".join(SYMBOLS), env=env) as exchange,
         RedisServer(folder / "redis", *redis_options) as redis,
     ):
-        gate, samples = Gate(folder, redis, exchange, **settings), Samples(redis)
+        exchange.fault("clock", offset_s=ahead_s)
+        gate, samples = Gate(folder, redis, exchange, **settings), Samples(redis, 50 - ahead_s * 1000)
         try:
-            exchange.fault("clock", offset_s=ahead_s)
-            samples.set(50 - ahead_s * 1000)
             gate.start()
             yield gate, samples
         finally:

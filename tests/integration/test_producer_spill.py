@@ -349,8 +349,8 @@ def killed(server: RedisServer, spill: Path, instance: str, first: int, after_s:
     )
     time.sleep(after_s)
     hand.kill()
-    told = hand.communicate()[0].decode().splitlines()
-    return [(int(line.split()[0]), int(line.split()[1])) for line in told]
+    told = hand.communicate()[0].decode().rpartition("\n")[0].splitlines()  # the last line may be torn
+    return [(int(number), int(receive_ns)) for number, receive_ns in map(str.split, told)]
 
 
 def test_a_killed_collectors_spill_is_adopted(server: RedisServer, spill: Path) -> None:

@@ -32,7 +32,8 @@ def compare(
 ) -> None:
     """The recording itself, its times moved as the exchange moved them, against raw lines and Parquet rows."""
     result = account(exchange, data)
-    assert (result.missing, result.doubled, result.alien, result.causes()) == ({}, {}, {}, set())
+    assert (result.missing, result.doubled, result.alien) == ({}, {}, {})
+    assert result.causes() <= {"stale"}  # before and after the recording the exchange says nothing
     shift_ms = exchange.state()["replay"]["shift_ms"]
     recorded = read_all(files, window_s)
     for stream, name in streams.items():
