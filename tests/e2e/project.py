@@ -129,6 +129,18 @@ class Project:
         wanted = self.received() + 100
         self.until(lambda: self.received() > wanted)
 
+    def books_come(self) -> None:
+        """Waits until every book comes into Redis: each connection that was lost is there again."""
+        self.frames_come()
+
+        def added() -> dict[bytes, int]:
+            with self.client() as client:
+                books = [name for name in client.smembers("md:streams") if b":depth20:" in name]
+                return {name: client.xinfo_stream(name)["entries-added"] for name in books}
+
+        before = added()
+        self.until(lambda: all(count > before.get(name, 0) + 5 for name, count in added().items()))
+
     def record_on(self) -> None:
         """Waits until frames come, and an archiver brings into files what was not there before."""
         self.frames_come()

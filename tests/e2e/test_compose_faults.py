@@ -64,10 +64,10 @@ class Recording:
 
     @contextmanager
     def fault(self, name: str, *causes: str) -> Iterator[None]:
-        """A fault; it is over when frames come again."""
+        """A fault; it is over when every book comes again."""
         from_ns = now_ns()
         yield
-        self.project.frames_come()
+        self.project.books_come()
         self.faults.append(Fault(name, from_ns, now_ns(), frozenset(causes)))
 
 
