@@ -70,6 +70,15 @@ def played(monkeypatch: pytest.MonkeyPatch, play: Callable[[Seat], Any]) -> None
     asyncio.run(run())
 
 
+async def begun_and_lost(seat: Seat) -> None:
+    """The book was recorded, its connection is lost, and no other can be opened."""
+    seat.begin(BOOK)
+    await seat.until(lambda: ("open", 1) in seat.hand.of(BOOK))
+    seat.opens.clear()
+    seat.wires[0].close("lost")
+    await seat.until(lambda: not seat.collector.connected)
+
+
 def test_what_joins_while_the_next_connection_opens_is_on_both(monkeypatch: pytest.MonkeyPatch) -> None:
     """At whatever moment of a rotation a stream joins or is paused, both connections are told."""
 
@@ -91,11 +100,7 @@ def test_a_gate_that_closes_while_the_connection_is_lost_is_in_the_ledger(monkey
     """The row of the loss ends where that of the gate begins, before any connection is there again."""
 
     async def play(seat: Seat) -> None:
-        seat.begin(BOOK)
-        await seat.until(lambda: ("open", 1) in seat.hand.of(BOOK))
-        seat.opens.clear()
-        seat.wires[0].close("lost")
-        await seat.until(lambda: not seat.collector.connected)
+        await begun_and_lost(seat)
         seat.collector.pause([BOOK], "gate", "slow")
         assert seat.hand.of(BOOK)[1:] == [("close", 1, "disconnect"), ("open", 0), ("close", 0, "gate")]
         seat.opens.set()
@@ -152,11 +157,7 @@ def test_a_cut_is_for_the_connection_that_was_there(monkeypatch: pytest.MonkeyPa
     """Slept while there was none: the next connection is not cut for it."""
 
     async def play(seat: Seat) -> None:
-        seat.begin(BOOK)
-        await seat.until(lambda: ("open", 1) in seat.hand.of(BOOK))
-        seat.opens.clear()
-        seat.wires[0].close("lost")
-        await seat.until(lambda: not seat.collector.connected)
+        await begun_and_lost(seat)
         seat.collector.cut("suspend", "slept", 1)
         seat.opens.set()
         await seat.until(lambda: ("open", 1) in seat.hand.of(BOOK)[2:])
