@@ -7,6 +7,7 @@ negotiated it badly (reference/binance-protocol.md section 1.7).
 
 import asyncio
 import logging
+import select
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,6 +45,7 @@ class Connection(WSListener):
     def __init__(self, on_message: OnMessage) -> None:
         self._on_message = on_message
         self._transport: WSTransport | None = None
+        self._errors = select.poll()
         self._fragments: list[bytes] = []
         self._fragments_ns = 0
         self._reason = ""
@@ -54,6 +56,17 @@ class Connection(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        self._errors.register(transport.underlying_transport.get_extra_info("socket").fileno(), 0)
+
+    def look(self) -> None:
+        """Reads on where the socket was reset; to be called now and then.
+
+        libuv watches a socket with an error no longer (uv_poll, UV_EBADF), and calls its reader once more: where the
+        reset came right behind data, what else lies in the socket, and its end, would never be read.
+        """
+        if self._transport is not None and not self.closed.done() and self._errors.poll(0):
+            self._transport.underlying_transport.pause_reading()
+            self._transport.underlying_transport.resume_reading()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         receive_ns = now_ns()

@@ -237,6 +237,7 @@ class Subscriber:
         """Looks at every stream: learns its pace and its lag, and doubts those that are silent too long."""
         if self._asking.done() and not self._asking.cancelled():
             self._asking.result()  # it ends by a fault of ours alone
+        self._connection.look()
         if self._connection.heard_ns != self._heard_ns:
             self._heard_ns, self._heard_s = self._connection.heard_ns, now_s
         if overdue := self._control.overdue(self._heard_s):  # of a stall that may still end an answer proves nothing

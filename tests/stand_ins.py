@@ -65,6 +65,9 @@ class Wire:
         self.subscribed: set[str] = set()
         self.on_sent: Callable[[int], None] = lambda _: None
 
+    def look(self) -> None:
+        """There is nothing to see."""
+
     def send(self, text: bytes) -> None:
         question = msgspec.json.decode(text)
         self.asked.append(question)

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LENGTH, Tell
+from tests.sims.house import House
 from tests.sims.matrix import LONG, accounted, connections, recording
 
 pytestmark = LONG
 
 ROUNDS = max(1, round(LENGTH / 2))
+CONNECTIONS = 3
+"""Of each collector: um's two routes, and spot."""
 
 
 @pytest.mark.parametrize("how", ["fin", "rst", "half_open"])
@@ -36,6 +39,15 @@ def test_a_collector_killed_beside_its_twin(tmp_path: Path, tell: Tell) -> None:
         assert accounted(built, tell).missing == {}
 
 
+def _of_one_collector(built: House) -> list[int]:
+    """The older half of the connections, when all are there: those of one collector."""
+    deadline = time.monotonic() + 30
+    while len(found := connections(built)) != 2 * CONNECTIONS:
+        assert time.monotonic() < deadline, f"{found}: not every connection came back"
+        time.sleep(0.1)
+    return found[:CONNECTIONS]
+
+
 def test_two_collectors_cut_out_of_phase(tmp_path: Path, tell: Tell) -> None:
     """Each of two collectors loses all its connections again and again, never both at once: nothing is missing."""
     every_s = 8.0 if LENGTH <= 2 else 20.0
@@ -43,8 +55,7 @@ def test_two_collectors_cut_out_of_phase(tmp_path: Path, tell: Tell) -> None:
         ends_s = time.monotonic() + (24 if LENGTH <= 2 else 600)
         while time.monotonic() < ends_s:
             for mine in (0, 1):
-                half = connections(built)
-                for number in half[: len(half) // 2]:  # the older half is the one that was not cut last
+                for number in _of_one_collector(built):  # the older half is the one that was not cut last
                     built.exchange.fault("cut", how=("fin", "rst")[mine], connection=number)
                 time.sleep(every_s / 2)
         assert accounted(built, tell).missing == {}

@@ -1,0 +1,88 @@
+"""A connection whose peer is a socket of the test's own, which says when a reset arrives."""
+
+import asyncio
+import base64
+import email
+import hashlib
+import socket
+import ssl
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+import trustme
+import uvloop
+
+from ingest.connection import Connection, connect
+
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+class Peer(threading.Thread):
+    """An exchange with one client: answers the handshake; when told, sends messages and resets right behind them."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        super().__init__(daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._tls = tls
+        self.url = f"{'wss' if tls else 'ws'}://localhost:{self._listener.getsockname()[1]}/stream"
+        self.now = threading.Event()
+        self.messages: list[bytes] = []
+
+    def run(self) -> None:
+        raw, _ = self._listener.accept()
+        self._listener.close()
+        client = self._tls.wrap_socket(raw, server_side=True) if self._tls else raw
+        asked = b""
+        while not asked.endswith(b"\r\n\r\n"):
+            asked += client.recv(4096)
+        headers = email.message_from_bytes(asked.split(b"\r\n", 1)[1])
+        accept = base64.b64encode(hashlib.sha1(headers["Sec-WebSocket-Key"].encode() + _GUID).digest())
+        client.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
+        )
+        self.now.wait()
+        client.sendall(b"".join(b"\x81\x7e" + struct.pack("!H", len(message)) + message for message in self.messages))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        client.close()
+
+
+def _contexts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+@pytest.mark.parametrize("count", [1, 250])
+def test_a_reset_right_behind_data_is_noticed(
+    is_tls: bool, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that came before it is received, and the connection is known to be gone at the next looks."""
+    peer = Peer(_contexts(tmp_path, monkeypatch) if is_tls else None)
+    peer.messages = [b"%06d" % number + bytes(200) for number in range(count)]
+    received: list[bytes] = []
+
+    async def story() -> Connection:
+        connection = await connect(
+            peer.url, lambda _, message: received.append(message), timeout_s=5, idle_ping_s=60, max_frame_bytes=1 << 20
+        )
+        peer.now.set()
+        peer.join(10)  # the loop stands still meanwhile: it finds data and reset together
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            connection.look()
+        return connection
+
+    peer.start()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        connection = runner.run(story())
+    assert received == peer.messages
+    assert connection.closed.done()
+    assert connection.closed.result() == "the connection was lost without a close frame"
