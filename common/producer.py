@@ -43,7 +43,8 @@ class Producer:
 
     Args:
         url: The Redis server.
-        flush_s: A command waits at most so long for others to share its batch.
+        flush_s: So long at least lies between two batches: the first command after a pause goes at once, and none waits
+            for longer.
         batch_bytes: A batch of this size is sent at once.
         hold_bytes: The bound on what is held in memory. What is read back from disk may add 4 MiB.
         beats: What to write under `BEATS`: everything that was appended until it is called is in Redis then.
@@ -76,7 +77,8 @@ class Producer:
 
         self._open: list[bytes] = []
         self._open_bytes = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._sealed_s = 0.0
         self._sealed = OWN_FROM
         self._flight = Flight(min(WINDOW_BYTES, hold_bytes // 4))
         self._durability = Durability()
@@ -112,8 +114,13 @@ class Producer:
         if self._open_bytes >= self._batch_bytes:
             self._seal()
         elif self._timer is None:
-            self._timer = self._loop.call_later(self._flush_s, self._seal)
+            self._timer = self._sealing()
         return True
+
+    def _sealing(self) -> asyncio.Handle:
+        """A batch goes `flush_s` after the one before; where that is over, when the loop has read what came with it."""
+        due_s = self._sealed_s + self._flush_s
+        return self._loop.call_soon(self._seal) if self._loop.time() >= due_s else self._loop.call_at(due_s, self._seal)
 
     def has_room(self) -> bool:
         """Whether the hold, once it was full, takes frames again."""
@@ -126,7 +133,8 @@ class Producer:
         if not self._open:
             return
         self._sealed += 1
-        batch = Batch(b"".join(self._open), len(self._open), self._sealed, self._loop.time())
+        self._sealed_s = self._loop.time()
+        batch = Batch(b"".join(self._open), len(self._open), self._sealed, self._sealed_s)
         self._open = []
         self._open_bytes = 0
         if self._spiller.queues:

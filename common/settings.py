@@ -64,7 +64,7 @@ class ArchiverSettings(Struct, frozen=True, forbid_unknown_fields=True):
     poll_min_ms: Milliseconds = 5.0
     poll_max_ms: Milliseconds = 1000.0
     read_count: Count = 500
-    stage_bytes: Bytes = 256 * MIB
+    stage_bytes: Bytes = 512 * MIB
     redis_memory_fraction: Fraction = 0.6
     workers: Annotated[int, Meta(ge=1, le=64)] = 2
     bundle_after_s: Seconds = 600.0

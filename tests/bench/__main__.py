@@ -18,8 +18,8 @@ from tests.bench import scans, sizes, sustained, table
 from tests.bench.chains import CHAINS, Run, run, symbols
 from tests.redis_server import RedisServer
 
-PACED_S = 65.0
-"""A whole minute and a bit: the minute files of a usual size are among what is written."""
+PACED_S = 112.0
+"""Two minutes, which begin some seconds before: a file is written once a minute and symbol, as it is day and night."""
 FLOOD_S = 12.0
 ROUNDS = 2
 PARTS = ("paced", "flood", "scan")
