@@ -137,7 +137,7 @@ class MarketList:
                 if not asking.done():
                     given_up.set()
                     _cut(connection)
-                    asking.add_done_callback(lambda done: done.exception())  # known: nobody waits for it any more
+                    asking.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody waits for it
 
 
 def _ask(connection: HTTPConnection, target: str, given_up: threading.Event) -> tuple[int, HTTPMessage, bytes]:

@@ -181,17 +181,17 @@ def test_the_healthcheck_command_tells(tmp_path: Path, started: list[Running]) -
     assert subprocess.run([*command, "1"], cwd=ROOT, capture_output=True, check=False).returncode == 1
 
 
-def test_workers_log_through_their_parent_and_end_with_the_service(tmp_path: Path) -> None:
+def test_workers_log_through_their_parent_and_end_with_the_service(tmp_path: Path, started: list[Running]) -> None:
     """Records of workers arrive in the parent's log, a SIGTERM does not end a worker, and none outlives the service."""
-    one = Running(tmp_path, "workers")
+    started.append(one := Running(tmp_path, "workers"))
     pids = one.until("ready")["pids"]
     assert len(set(pids)) == 2
-    assert one.messages().count("worker starts") == 2
-    works = [line for line in one.lines if line["message"].endswith("works")]
-    assert sorted(line["number"] for line in works) == [0, 1]
-    assert {line["logger"] for line in works} == {"fake"}
     one.process.send_signal(signal.SIGTERM)
     assert one.end()[0] == 0
+    assert one.messages().count("worker starts") == 2
+    works = [line for line in one.lines if line["message"].endswith("works")]
+    assert sorted(line["number"] for line in works) == [0, 1]  # at the end only: they come another way than "ready"
+    assert {line["logger"] for line in works} == {"fake"}
     assert not any(psutil.pid_exists(pid) for pid in pids)
     (file,) = (tmp_path / "logs").glob("*.jsonl")
     assert '"message": "worker 0 works"' in file.read_text()
