@@ -7,6 +7,7 @@ connection has covered it (`common.durability`), and what Redis does not take go
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -78,7 +79,7 @@ class Producer:
         self._open: list[bytes] = []
         self._open_bytes = 0
         self._timer: asyncio.Handle | None = None
-        self._sealed_s = 0.0
+        self._sealed_s = -math.inf
         self._sealed = OWN_FROM
         self._flight = Flight(min(WINDOW_BYTES, hold_bytes // 4))
         self._durability = Durability()

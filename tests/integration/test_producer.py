@@ -43,6 +43,28 @@ def test_registers_before_the_first_frame(tmp_path: Path) -> None:
             assert client.hget(BEATS, "c") == b"1 2"
 
 
+@pytest.mark.parametrize("flush_s", [60.0, 0.05])
+def test_the_first_after_a_pause_goes_at_once(flush_s: float) -> None:
+    """A command that comes alone does not wait for others; what comes soon after it waits, and goes together."""
+
+    async def main() -> None:
+        producer = Producer("redis://127.0.0.1:1", flush_s=flush_s, batch_bytes=4096, hold_bytes=1 << 24, beats=dict)
+        assert producer.append(command(1))
+        assert producer.append(command(2))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [batch.count for batch in producer._flight] == [2]
+        assert producer.append(command(3))
+        assert producer.append(command(4))
+        if flush_s > 1:
+            await asyncio.sleep(0.1)
+            assert [batch.count for batch in producer._flight] == [2]
+        else:
+            await until(lambda: [batch.count for batch in producer._flight] == [2, 2])
+
+    asyncio.run(main())
+
+
 def test_names_that_somebody_deleted_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FLUSHALL breaks no connection: the stream is named again, with its group, and what comes is in it."""
     monkeypatch.setattr(producer_module, "RENEW_S", 0.2)
