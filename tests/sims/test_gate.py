@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,23 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 
 
-def decisions(built: House, word: str) -> int:
-    """How often the gate said so of any symbol."""
-    return len(re.findall(rf'"message": "um: [^"]*: {word}: ', built.log("gate")))
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
-def wait_for(built: House, word: str, count: int = 1, within_s: float = 30.0) -> None:
+def decisions(built: House, word: str) -> list[int]:
+    """How often the gate said so of each symbol; of those that it judges in the same second it says so in one line."""
+    said = Counter(
+        symbol
+        for names in re.findall(rf'"message": "um: ([^":]*): {word}: ', built.log("gate"))
+        for symbol in names.split(", ")
+    )
+    return [said[symbol] for symbol in SYMBOLS]
+
+
+def wait_for(built: House, word: str, within_s: float = 30.0) -> None:
+    """Waits until it has said so of both."""
     deadline = time.monotonic() + within_s
-    while decisions(built, word) < count:
+    while not all(decisions(built, word)):
         assert time.monotonic() < deadline, built.log("gate")[-3000:]
         time.sleep(0.2)
 
@@ -44,7 +54,7 @@ def test_latency_step_by_step_past_the_threshold_and_back(mode: str, tmp_path: P
         for seconds in (0.3, 0.7, 0.9):
             latency(built, seconds)
             time.sleep(4)
-        assert decisions(built, closed) == 0
+        assert decisions(built, closed) == [0, 0]
         for seconds in (1.4, 1.6):
             latency(built, seconds)
             time.sleep(4)
@@ -52,11 +62,11 @@ def test_latency_step_by_step_past_the_threshold_and_back(mode: str, tmp_path: P
         for seconds in (0.9, 0.7):
             latency(built, seconds)
             time.sleep(5)
-        assert decisions(built, "opened") == 0
+        assert decisions(built, "opened") == [0, 0]
         latency(built, 0.0)
         wait_for(built, "opened")
         time.sleep(4)
-        assert (decisions(built, closed), decisions(built, "opened")) == (1, 1)
+        assert (decisions(built, closed), decisions(built, "opened")) == ([1, 1], [1, 1])
         if mode == "pause":
             result = accounted(built, tell, "gate")
             assert result.missing
