@@ -156,6 +156,8 @@ def _ask(connection: HTTPConnection, target: str, given_up: threading.Event) -> 
 
 
 def _body(answer: HTTPResponse) -> bytes:
+    if answer.length is None and not answer.chunked and "Content-Length" in answer.headers:
+        raise HTTPException("its Content-Length is no number")
     unpacking = zlib.decompressobj(_GZIP) if answer.headers.get("Content-Encoding") == "gzip" else None
     body = bytearray()
     while chunk := answer.read(_CHUNK_BYTES):
