@@ -70,6 +70,7 @@ class Producer:
         self._flush_s = flush_s
         self._batch_bytes = batch_bytes
         self._hold_bytes = hold_bytes
+        self._bound_bytes = hold_bytes
         self._reopening_bytes = hold_bytes * 9 // 10
         self._beats = beats
         self._beaten: dict[str, str] = {}
@@ -105,11 +106,13 @@ class Producer:
         for the few small commands that say what was dropped.
         """
         size = len(packed)
-        bound = self._reopening_bytes if self.full else self._hold_bytes
-        self.full = self.held_bytes + size > bound
-        if self.full and not always:
-            return False
-        self.held_bytes += size
+        held_bytes = self.held_bytes + size
+        if held_bytes > self._bound_bytes or self.full:
+            self.full = held_bytes > self._bound_bytes
+            self._bound_bytes = self._reopening_bytes if self.full else self._hold_bytes
+            if self.full and not always:
+                return False
+        self.held_bytes = held_bytes
         self._open.append(packed)
         self._open_bytes += size
         if self._open_bytes >= self._batch_bytes:

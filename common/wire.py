@@ -62,7 +62,10 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=ReplyError, protocolError=LinkLost)
         self._waiting: deque[tuple[int, list[Any], Callable[[list[Any]], None], asyncio.Future[None] | None]] = deque()
         self._transport: asyncio.Transport | None = None
-        self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.pause_s = 0.0
+        """So long replies gather in the socket, from one look to the next."""
+        self.lost: asyncio.Future[Exception] = self._loop.create_future()
 
     # What asyncio calls.
 
@@ -81,6 +84,13 @@ class Link(asyncio.Protocol):
                     done(replies)
         except (LinkLost, IndexError) as error:
             self.close(LinkLost(f"Redis sent what is no reply: {error}"))
+        if self.pause_s and self._transport is not None and not self.lost.done():
+            self._transport.pause_reading()
+            self._loop.call_later(self.pause_s, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(LinkLost(f"the connection to Redis is gone: {exc or 'closed by the server'}"))
@@ -107,7 +117,7 @@ class Link(asyncio.Protocol):
             raise LinkLost("the connection to Redis is gone")
         if not count:
             return []
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[None] = self._loop.create_future()
         got: list[Any] = []
 
         def done(replies: list[Any]) -> None:

@@ -19,8 +19,9 @@ from common.session import Event
 from common.streams import Stream, unknown
 from common.wire import pack
 
-_PREFIX = b'{"stream":"'
-_MIDDLE = b'","data":'
+_PREFIX, _MIDDLE = b'{"stream":"', b'","data":'
+_NAME_AT, _DATA_AT = len(_PREFIX), len(_MIDDLE)
+_BRACE = ord("}")
 _REPLY_KEYS = frozenset({"result", "error", "code"})
 _SHUTDOWN = "serverShutdown"
 _BEGINNING_BYTES = 256
@@ -67,6 +68,11 @@ class Lane:
         self.cause: session.Cause = "overflow"
 
 
+def _beginning(name: str) -> bytes:
+    """What each message of the stream with this name begins with."""
+    return _PREFIX + name.encode() + _MIDDLE
+
+
 class Lanes:
     """All streams of one connection, and the counter of its frames.
 
@@ -94,7 +100,8 @@ class Lanes:
         self.connection = connection
         self.counter = 0
         self.dropped = 0
-        self.by_name = {stream.exchange_name.encode(): Lane(stream, connection) for stream in streams}
+        self._by_beginning = {_beginning(stream.exchange_name): Lane(stream, connection) for stream in streams}
+        """The lanes by what their messages begin with, up to the payload."""
         self.unknown = Lane(unknown(market), connection)
         self._append = producer.append
         self._producer = producer
@@ -103,36 +110,31 @@ class Lanes:
         self._begins = begins or (lambda lane, receive_ns: receive_ns)
 
     def __iter__(self) -> Iterator[Lane]:
-        yield from self.by_name.values()
+        yield from self._by_beginning.values()
         yield self.unknown
 
     def add(self, stream: Stream) -> Lane:
         """The lane of a stream, made where there is none."""
-        name = stream.exchange_name.encode()
-        lane = self.by_name.get(name)
+        beginning = _beginning(stream.exchange_name)
+        lane = self._by_beginning.get(beginning)
         if lane is None:
-            lane = self.by_name[name] = Lane(stream, self.connection)
+            lane = self._by_beginning[beginning] = Lane(stream, self.connection)
         return lane
 
     def of(self, stream: Stream) -> Lane | None:
         """The lane of a stream; None where the connection has none."""
-        return self.by_name.get(stream.exchange_name.encode())
+        return self._by_beginning.get(_beginning(stream.exchange_name))
 
     def message(self, receive_ns: int, message: bytes) -> None:
         """Takes one message; called for each, so short."""
-        end = message.find(b'"', 11)
-        lane = self.by_name.get(message[11:end])
-        if (
-            lane is None
-            or not message.startswith(_PREFIX)
-            or not message.startswith(_MIDDLE, end)
-            or not message.endswith(b"}")
-        ):
-            self._odd(receive_ns, message)
+        at = message.find(b'"', _NAME_AT) + _DATA_AT
+        lane = self._by_beginning.get(message[:at])
+        if lane is None or message[-1] != _BRACE:
+            lane, payload = self._odd(message)
+            if lane is None:
+                return
         else:
-            self._keep(lane, receive_ns, message[end + 9 : -1])
-
-    def _keep(self, lane: Lane, receive_ns: int, payload: bytes) -> None:
+            payload = message[at:-1]
         lane.last = payload[:_BEGINNING_BYTES]
         if lane.waits:
             self._begin(lane, receive_ns)
@@ -163,7 +165,8 @@ class Lanes:
             lane.dropped_from_ns = receive_ns
             lane.cause = self._producer.cause
 
-    def _odd(self, receive_ns: int, message: bytes) -> None:
+    def _odd(self, message: bytes) -> tuple[Lane | None, bytes]:
+        """Looks closer at a message of another shape; gives its lane, None where nothing is to be kept, and payload."""
         try:
             found = msgspec.json.decode(message)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -171,18 +174,17 @@ class Lanes:
         if isinstance(found, dict):
             if "stream" not in found and not _REPLY_KEYS.isdisjoint(found) and "e" not in found:
                 self._on_control(found)
-                return
+                return None, b""
             lane = self._lane_of(found.get("stream"))
             if lane is not None and set(found) == {"stream", "data"}:
                 # A combined frame with blanks, or its keys turned round: the payload is still cut out verbatim.
-                self._keep(lane, receive_ns, bytes(msgspec.json.decode(message, type=_Combined).data))
-                return
+                return lane, bytes(msgspec.json.decode(message, type=_Combined).data)
             if _SHUTDOWN in (found.get("e"), str(found.get("stream")).removeprefix("!")):
                 self._on_shutdown()
-        self._keep(self.unknown, receive_ns, message)
+        return self.unknown, message
 
     def _lane_of(self, name: object) -> Lane | None:
-        return self.by_name.get(name.encode()) if isinstance(name, str) else None
+        return self._by_beginning.get(_beginning(name)) if isinstance(name, str) else None
 
     # What the subscriber says about the lanes.
 
