@@ -14,7 +14,7 @@ from pathlib import Path
 import trustme
 from rich.console import Console
 
-from tests.bench import scans, sizes, sustained, table
+from tests.bench import collectors, scans, sizes, sustained, table
 from tests.bench.chains import CHAINS, Run, run, symbols
 from tests.redis_server import RedisServer
 
@@ -48,6 +48,11 @@ def main() -> None:
         if flags.sustained is not None:
             say = partial(_say, console, "sustained")
             rows += table.of_sustained(sustained.measure(folder / "sustained", tls, flags.sustained, say))
+        if flags.cryptofeed is not None:
+            say = partial(_say, console, "collectors alone, flood")
+            rows += table.of_collectors(
+                collectors.measure(folder / "collectors", tls, flags.cryptofeed, flags.rounds, say)
+            )
         if "scan" in flags.only:
             console.log("one-day scan: making the day")
             rows += table.of_scans(scans.measure(folder / "scan"))
@@ -81,6 +86,13 @@ def _flags() -> argparse.Namespace:
         const=sustained.SECONDS,
         metavar="S",
         help="also 40,000 frames/s for ten minutes, or S seconds",
+    )
+    parser.add_argument(
+        "--cryptofeed",
+        type=Path,
+        metavar="PYTHON",
+        help="also cryptofeed's collector beside ours; an interpreter that has it: python3.13 -m venv /tmp/cf, "
+        "/tmp/cf/bin/pip install cryptofeed==3.0.1 redis, then --cryptofeed /tmp/cf/bin/python",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of docs/performance.md there")

@@ -1,8 +1,8 @@
 """One run of a chain: the house's or the naive one, at 5,000 frames/s or in flood, from the exchange to its files.
 
-Before what counts, a few seconds warm everything up (imports, the archiver's workers). What counts begins at the
-beginning of a minute, because the exchange's clock and the services' are moved so that one begins then. Redis's and the
-archiver's CPU counts until all is written; ingest's while frames come.
+Before what counts, a few seconds warm everything up (imports, the archiver's workers). What counts begins with a
+minute, because the exchange's clock and the services' are moved so that one begins then: no file of the minute before
+is written again. Redis's and the archiver's CPU counts until all is written; ingest's while frames come.
 """
 
 import os
@@ -272,7 +272,7 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
         time.sleep(1.0 if mode == "flood" else WARM_S)
         chain.stop_ingest()
         _wait(chain, chain.is_written)
-        time.sleep(max(0.0, started_s + LEAD_S - 1.0 - time.time()))
+        time.sleep(max(0.0, started_s + LEAD_S + 0.3 - time.time()))
         empty = _kept(chain, redis)
         before = {"redis": cpu_s(redis.process.pid), "archiver": cpu_s(archiver)}
         frames_before = chain.frames()

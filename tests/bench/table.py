@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from rich.table import Table
 
 from tests.bench.chains import Run
+from tests.bench.collectors import Collected
 from tests.bench.scans import DECODER, Scans
 from tests.bench.sizes import Sizes
 from tests.bench.sustained import CAPS_MIB, FRAMES_S, Sustained
@@ -103,13 +104,29 @@ def of_sustained(found: Sustained) -> list[Row]:
     came, label = found.run.frames_s, f"sustained for {found.run.seconds:,.0f} s"
     rows = [
         Row(f"{label}: came", "frames/s", came, goal=f">= {FRAMES_S:,}", met=came >= FRAMES_S),
-        _below(f"{label}: lost (breaks of ids)", "frames", found.lost, 0),
+        _below(f"{label}: lost (breaks of ids)", "breaks", found.lost, 0),
+        _below(f"{label}: of them without a row of the ledger", "breaks", found.unaccounted, 0),
         Row(f"{label}: archived", "frames", found.archived),
         Row(f"{label}: whole chain", "CPU s / 1M frames", found.run.total_cpu_s),
     ]
     peaks = found.run.memory
     return rows + [
         _below(f"{label}: {name}, peak PSS", "MiB", peaks[name].pss / MIB, cap) for name, cap in CAPS_MIB.items()
+    ]
+
+
+def of_collectors(found: dict[str, list[Collected]]) -> list[Row]:
+    """Our collector against cryptofeed's, medians over the rounds."""
+
+    def both(figure: Callable[[Collected], float]) -> tuple[float, float]:
+        ours, theirs = (statistics.median(map(figure, found[name])) for name in ("house", "cryptofeed"))
+        return ours, theirs
+
+    label = "flood, book tickers"
+    return [
+        Row(f"{label}: came (other: cryptofeed)", "frames/s", *both(lambda one: one.frames_s)),
+        _against(f"{label}: ingest", "CPU s / 1M frames", *both(lambda one: one.cpu_s), 1 / 20, "<= 1/20"),
+        Row(f"{label}: ingest, peak RSS", "MiB", *both(lambda one: one.memory.rss / MIB)),
     ]
 
 

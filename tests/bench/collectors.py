@@ -1,0 +1,117 @@
+"""Our collector and cryptofeed's, each alone, in flood: book tickers over TLS into Redis, and nobody reads them.
+
+cryptofeed wants libraries of its own, so it is run by another interpreter (`--cryptofeed`). It knows no partial books:
+book tickers are what both take from the exchange as they are.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.chains import SYMBOLS, symbols
+from tests.bench.processes import Peak, Watcher, cpu_s
+from tests.redis_server import RedisServer
+from tests.sims.exchange.client import Exchange
+from tests.sims.house import ROOT, House
+
+SECONDS = 10.0
+WARM_S = 3.0
+SCRIPT = ROOT / "tests" / "bench" / "cryptofeed_ingest.py"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one collector gave: CPU seconds per million frames, frames a second in Redis, and its peak of memory."""
+
+    cpu_s: float
+    frames_s: float
+    memory: Peak
+
+
+def measure(
+    folder: Path, tls: dict[str, Path], python: Path, rounds: int, say: Callable[[str], None]
+) -> dict[str, list[Collected]]:
+    """Runs both in turns.
+
+    Args:
+        folder: For everything that is written.
+        tls: `ca`, `cert` and `key`.
+        python: An interpreter that has cryptofeed.
+        rounds: How many turns of each.
+        say: Gets what is being done.
+    """
+    found: dict[str, list[Collected]] = {"house": [], "cryptofeed": []}
+    for number in range(rounds):
+        for name, collected in found.items():
+            say(f"{name}, round {number + 1} of {rounds}")
+            collected.append(_run(name, folder / f"{name}-{number}", tls, python))
+    return found
+
+
+def _run(name: str, folder: Path, tls: dict[str, Path], python: Path) -> Collected:
+    folder.mkdir(parents=True)
+    env = {"SSL_CERT_FILE": str(tls["ca"])}
+    args = ("--symbol-count", str(SYMBOLS), "--tls-cert", str(tls["cert"]), "--tls-key", str(tls["key"]))
+    with ExitStack() as stack:
+        exchange = stack.enter_context(Exchange.started(*args, "--flood", "--no-record", env=env))
+        redis = stack.enter_context(RedisServer(folder / "redis", "--maxmemory", "4gb"))
+        process = (_start_house if name == "house" else _start_cryptofeed)(stack, folder, exchange, redis, env, python)
+        _wait(process, redis)
+        with Watcher({name: process.pid}) as watcher:
+            frames, used_s, began_s = _frames(redis), cpu_s(process.pid), time.monotonic()
+            time.sleep(SECONDS)
+            frames, used_s = _frames(redis) - frames, cpu_s(process.pid) - used_s
+            took_s = time.monotonic() - began_s
+        if not frames:
+            raise RuntimeError(f"{name}: nothing came in {took_s:.0f} s")
+        return Collected(used_s / frames * 1e6, frames / took_s, watcher.peaks[name])
+
+
+def _start_house(
+    stack: ExitStack, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], _: Path
+) -> "subprocess.Popen[bytes]":
+    settings = {"MARKETS": "um", "CHANNELS": "bookTicker", "SYMBOLS": ",".join(symbols())}
+    house = House(folder, exchange, redis, settings)
+    stack.callback(house.close)
+    house.start("ingest", **env)
+    return house.process("ingest")
+
+
+def _start_cryptofeed(
+    stack: ExitStack, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], python: Path
+) -> "subprocess.Popen[bytes]":
+    command = [str(python), str(SCRIPT), exchange.um_ws, exchange.http, str(redis.port), ",".join(symbols())]
+    log = stack.enter_context((folder / "cryptofeed.out").open("wb"))
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, stdout=log, stderr=log)
+    stack.callback(_end, process)
+    return process
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _frames(redis: RedisServer) -> int:
+    with redis.client() as client:
+        return int(client.info("commandstats").get("cmdstat_xadd", {}).get("calls", 0))
+
+
+def _wait(process: "subprocess.Popen[bytes]", redis: RedisServer, within_s: float = 60.0) -> None:
+    """Until frames have come for a while, from all connections."""
+    deadline = time.monotonic() + within_s
+    while _frames(redis) < SYMBOLS:
+        if process.poll() is not None:
+            raise RuntimeError(f"the collector ended with {process.returncode}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nothing came within {within_s:.0f} s")
+        time.sleep(0.2)
+    time.sleep(WARM_S)
