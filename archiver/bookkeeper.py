@@ -11,21 +11,21 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
+from archiver import session_files
 from archiver.bundles import Bundled
 from archiver.coverage import Coverage, Session, by_pace, explained, withdrawn
 from archiver.layout import minute_named
 from archiver.members import CorruptError, directory
 from archiver.minutes import Written
+from archiver.signs import Signs, heard_ns
 from archiver.staging import Said, Stage
 from common import ledger
-from common.clock import DAY_NS, MINUTE_NS, SECOND_NS, now_ns
+from common.clock import DAY_NS, MINUTE_NS, SECOND_NS
 from common.ledger import Row
 from common.paths import Minute, day_of, raw_minute
-from common.session import Event
 from common.streams import Stream
 
 log = logging.getLogger(__name__)
@@ -35,21 +35,6 @@ SETTLED_S = 3.0
 
 SESSION_FILES = 7
 """So many of the newest files of sessions are read at the start: a recorded stream speaks in each of them."""
-
-
-class Sign(NamedTuple):
-    """What a collector last said of a connection, and when that was news, in s of the monotonic clock."""
-
-    value: bytes
-    since_s: float
-
-
-class _Line(msgspec.Struct, frozen=True):
-    """A line of a file of sessions."""
-
-    stream: str
-    c: str
-    event: Event
 
 
 class Bookkeeper:
@@ -62,12 +47,9 @@ class Bookkeeper:
 
     def __init__(self, data: Path, *, dead_after_s: float) -> None:
         self._data = data
-        self._dead_after_s = dead_after_s
         self._coverage: dict[Stream, Coverage] = {}
         self._rows: dict[Stream, dict[str, Row]] = {}
-        self._signs: dict[str, Sign] = {}
-        self._alive: set[str] = set()
-        """Connections that have given a sign since this archiver began."""
+        self._signs = Signs(dead_after_s)
         self._changed: set[Stream] = set()
         self._holed: dict[Stream, float] = {}
         self._told: dict[Stream, set[str]] = {}
@@ -81,7 +63,7 @@ class Bookkeeper:
         wanted = {stream.key: stream for stream in streams}
         for stream in wanted.values():
             self._coverage[stream] = Coverage(stream)
-        files = sorted((self._data / "ledger" / "sessions").glob("????-??-??.jsonl"))
+        files = session_files.files(self._data)
         self._read_sessions(files[-SESSION_FILES:], wanted)
         for row in ledger.read(self._data):
             if (stream := row.stream).key in wanted:
@@ -96,7 +78,7 @@ class Bookkeeper:
 
     def _read_sessions(self, files: Iterable[Path], wanted: Mapping[str, Stream]) -> None:
         for file in files:
-            for line in _lines(file):
+            for line in session_files.read(file):
                 if line.stream in wanted:
                     self._coverage[wanted[line.stream]].add(line.c, line.event)
 
@@ -182,34 +164,22 @@ class Bookkeeper:
 
     def no_judgement(self, now_s: float) -> None:
         """Redis took no writes for a while: the silence of the collectors proves nothing, and counts from now."""
-        self._signs = {name: sign._replace(since_s=now_s) for name, sign in self._signs.items()}
+        self._signs.forgive(now_s)
 
     def judge(self, beats: dict[bytes, bytes], stage: Stage, unread: frozenset[Stream], now_s: float) -> None:
         """Decides which sessions live, by their collectors' signs of life; `unread` streams are judged later.
 
-        A sign that changes is life, one that does not for `dead_after_s` is death; until then all stays as it is. A
-        sign that says more than is known of a dead session (its spill was sent later) lets it live, until it is buried
-        again with that.
+        A sign that says more than is known of a dead session (its spill was sent later) lets it live, until it is
+        buried again with that.
         """
-        alive, dead = set(), set()
         silent = {one.connection for coverage in self._coverage.values() for one in coverage.silent()}
-        for name in silent:
-            value = beats.get(name.encode(), b"")
-            sign = self._signs.get(name)
-            if sign is None or sign.value != value:
-                self._signs[name] = Sign(value, now_s)
-                if sign is not None:
-                    alive.add(name)
-            elif now_s - sign.since_s > self._dead_after_s:
-                dead.add(name)
-        self._signs = {name: sign for name, sign in self._signs.items() if name in silent}
-        came, self._alive = alive - self._alive, (self._alive | alive) & silent - dead
+        alive, came, dead = self._signs.judge(beats, silent, now_s)
         for stream, coverage in self._coverage.items():
             for session in coverage.silent() if stream not in unread else ():
                 if session.connection in came:
                     self._changed.add(stream)
                 value = beats.get(session.connection.encode(), b"")
-                if session.dead and (session.connection in alive or _heard_ns(value) > session.last_ns):
+                if session.dead and (session.connection in alive or heard_ns(value) > session.last_ns):
                     session.dead = False
                     self._changed.add(stream)
                 elif not session.dead and session.connection in dead:
@@ -219,7 +189,7 @@ class Bookkeeper:
     def _bury(self, coverage: Coverage, session: Session, value: bytes, stage: Stage) -> None:
         """A dead session's coverage ends with the last that is known of it, by its own word or by its frames."""
         stream, name = coverage.stream, session.connection
-        session.heard(_heard_ns(value))
+        session.heard(heard_ns(value))
         session.heard(stage.heard(stream).get(name, 0))
         for number in (session.last_ns // MINUTE_NS, session.last_ns // MINUTE_NS + 1):
             session.heard(self._last_archived(Minute(stream, number), name))
@@ -291,7 +261,7 @@ class Bookkeeper:
     def _is_judged(self, coverage: Coverage) -> bool:
         """Whether all sessions that seem to last are known to: one that was killed beside its twin has no row, and an
         archiver that starts later would take it for one that covers everything since."""
-        return all(session.dead or session.connection in self._alive for session in coverage.silent())
+        return all(session.dead or self._signs.has_lived(session.connection) for session in coverage.silent())
 
     def _upstream_before(self, stream: Stream, now: Sequence[Row]) -> list[Row]:
         """Rows that ids alone had shown, of this process, or with a better cause by now: they hold if they are shown
@@ -302,11 +272,7 @@ class Bookkeeper:
         return [row for row in before if row.id in told or explained(now, row)]
 
     def _write(self, said: Sequence[Said], rows: Sequence[Row]) -> list[Row]:
-        if said:
-            file = self._data / "ledger" / "sessions" / f"{day_of(now_ns())}.jsonl"
-            lines = [msgspec.json.encode(_Line(one.stream.key, one.connection, one.event)) for one in said]
-            with ledger.locked_file(file) as descriptor:
-                ledger.append_lines(descriptor, lines)
+        session_files.append(self._data, said)
         return ledger.write(self._data, rows)
 
 
@@ -324,19 +290,5 @@ def _before(row: Row, known: Row | None) -> Row:
     return row if known is None else msgspec.structs.replace(row, healed_by=known.healed_by)
 
 
-def _heard_ns(sign: bytes) -> int:
-    """Until when a connection is in Redis, by its sign of life."""
-    return int(sign.partition(b" ")[0] or 0)
-
-
 def _same(row: Row, known: Row | None) -> bool:
     return known is not None and msgspec.structs.replace(row, revision=known.revision) == known
-
-
-def _lines(file: Path) -> Iterable[_Line]:
-    for number, text in enumerate(file.read_bytes().split(b"\n"), 1):
-        if text:
-            try:
-                yield msgspec.json.decode(text, type=_Line)
-            except msgspec.DecodeError as error:
-                log.error("%s line %d is no session event: %s", file, number, error)

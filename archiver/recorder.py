@@ -12,8 +12,9 @@ from collections import defaultdict
 from functools import lru_cache
 
 from archiver.bookkeeper import Bookkeeper
+from archiver.bucket import Bucket
 from archiver.shards import Shards
-from archiver.staging import Bucket, Stage
+from archiver.staging import Stage
 from archiver.sweep import sweep
 from archiver.workers import Workers
 from archiver.writing import Counts, Writing

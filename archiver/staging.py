@@ -5,7 +5,6 @@ appended to a file when there are enough. Of the entries only the place before a
 place of a stream is how far all of it is durable.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -15,11 +14,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from archiver import stage_folder
+from archiver.bucket import Bucket, is_over
 from archiver.ids import Ids
 from common import session
 from common.channels import CHANNELS
 from common.clock import MINUTE_NS, SECOND_NS
-from common.frame import PLAUSIBLE_NS, Frame, event_time_ms, filed_ns, is_connection, to_staged_line
+from common.frame import Frame, event_time_ms, filed_ns, is_connection, to_staged_line
 from common.paths import Minute
 from common.position import BEGINNING, Place
 from common.reader import Entry
@@ -33,9 +34,6 @@ MOST_NS = 2**63 - 1
 KEPT_CONNECTIONS = 256
 """So many of the newest connections of a stream are remembered by when they were last heard."""
 
-LATE_BUCKET_S = 60.0
-"""A bucket for a minute that is over already gathers so long: its file is written once, not once a batch."""
-
 
 class Said(NamedTuple):
     """A session event that was read."""
@@ -44,72 +42,6 @@ class Said(NamedTuple):
     connection: str
     event: Event
     entry_id: bytes
-
-
-@dataclass(slots=True, eq=False)
-class Bucket:
-    """The frames of one minute of one stream that wait for the minute to be over."""
-
-    minute: Minute
-    path: Path
-    is_late: bool
-    first_s: float
-    last_s: float
-    lines: list[bytes] = field(default_factory=list)
-    buffered_bytes: int = 0
-    spilled_bytes: int = 0
-
-    @property
-    def size_bytes(self) -> int:
-        return self.buffered_bytes + self.spilled_bytes
-
-    def add(self, line: bytes, now_s: float) -> None:
-        """Takes a line, with its end."""
-        self.lines.append(line)
-        self.buffered_bytes += len(line)
-        self.last_s = now_s
-
-    def spill(self) -> None:
-        """Moves the lines into the file.
-
-        Raises:
-            OSError: The disk does not take them; they stay here, and the file is as it was.
-        """
-        if not self.lines:
-            return
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            text = b"".join(self.lines)
-            view = memoryview(text)
-            while view:
-                view = view[os.write(descriptor, view) :]
-        except OSError:
-            os.ftruncate(descriptor, self.spilled_bytes)
-            raise
-        finally:
-            os.close(descriptor)
-        self.spilled_bytes += len(text)
-        self.buffered_bytes = 0
-        self.lines.clear()
-
-
-def is_over(bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float, wall_ns: int, grace_s: float) -> bool:
-    """Whether a bucket's minute can be written.
-
-    By the stream's own time: later event times than the minute's end and the grace have been seen. Or, where nothing
-    follows, by the wall clock: the stream is read to its end, nothing came for the grace, and it is not that minute
-    now. What comes for a minute that was over before is gathered for `LATE_BUCKET_S`, so that no file is written once
-    per batch.
-    """
-    grace_ns = int(grace_s * SECOND_NS)
-    start_ns, end_ns = bucket.minute.start_ns, bucket.minute.end_ns
-    if bucket.is_late:
-        if now_s - bucket.first_s >= LATE_BUCKET_S:
-            return True
-    elif watermark_ns >= end_ns + grace_ns:
-        return True
-    being_filled = start_ns - PLAUSIBLE_NS <= wall_ns < end_ns + grace_ns
-    return caught_up and now_s - bucket.last_s >= grace_s and not being_filled
 
 
 @dataclass(slots=True, eq=False)
@@ -150,8 +82,8 @@ class Stage:
         self.holed: set[Stream] = set()
         """Streams in whose ids a hole was found, became smaller or was filled."""
         self.foreign = 0
-        _remove_what_the_dead_left(folder.parent)
-        self._lock = _own(folder)
+        stage_folder.remove_what_the_dead_left(folder.parent)
+        self._lock = stage_folder.own(folder)
 
     @property
     def size_bytes(self) -> int:
@@ -326,32 +258,3 @@ class Stage:
         """Removes the folder: what is in it is still in Redis."""
         shutil.rmtree(self._folder)
         os.close(self._lock)
-
-
-def _own(folder: Path) -> int:
-    """Makes the folder and locks it; gives the lock.
-
-    Another archiver that starts just now may see it before it is locked, take it for a dead one's and remove it.
-    """
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.fstat(lock).st_nlink:
-            return lock
-        os.close(lock)
-
-
-def _remove_what_the_dead_left(parent: Path) -> None:
-    for lock in parent.glob("*/lock"):
-        try:
-            descriptor = os.open(lock, os.O_RDWR)
-        except FileNotFoundError:  # another archiver that starts removed it
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(descriptor)

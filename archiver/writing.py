@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from archiver.bookkeeper import Bookkeeper
+from archiver.bucket import Bucket
 from archiver.bundles import bundle_day, days_to_bundle
 from archiver.minutes import Job, Written, share, write_minutes
-from archiver.staging import Bucket
 from archiver.workers import Workers
 from common.backoff import Backoff
 from common.clock import now_ns

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.staging import KEPT_CONNECTIONS, LATE_BUCKET_S, Bucket, Stage, is_over
+from archiver.bucket import LATE_BUCKET_S, Bucket, is_over
+from archiver.staging import KEPT_CONNECTIONS, Stage
 from common.clock import MINUTE_NS, SECOND_NS
 from common.frame import from_line
 from common.paths import Minute

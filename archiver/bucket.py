@@ -1,0 +1,78 @@
+"""A bucket: the lines of one minute of one stream that wait for the minute to be over, in memory and in a file."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.clock import SECOND_NS
+from common.frame import PLAUSIBLE_NS
+from common.paths import Minute
+
+LATE_BUCKET_S = 60.0
+"""A bucket for a minute that is over already gathers so long: its file is written once, not once a batch."""
+
+
+@dataclass(slots=True, eq=False)
+class Bucket:
+    """The frames of one minute of one stream that wait for the minute to be over."""
+
+    minute: Minute
+    path: Path
+    is_late: bool
+    first_s: float
+    last_s: float
+    lines: list[bytes] = field(default_factory=list)
+    buffered_bytes: int = 0
+    spilled_bytes: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self.buffered_bytes + self.spilled_bytes
+
+    def add(self, line: bytes, now_s: float) -> None:
+        """Takes a line, with its end."""
+        self.lines.append(line)
+        self.buffered_bytes += len(line)
+        self.last_s = now_s
+
+    def spill(self) -> None:
+        """Moves the lines into the file.
+
+        Raises:
+            OSError: The disk does not take them; they stay here, and the file is as it was.
+        """
+        if not self.lines:
+            return
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            text = b"".join(self.lines)
+            view = memoryview(text)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            os.ftruncate(descriptor, self.spilled_bytes)
+            raise
+        finally:
+            os.close(descriptor)
+        self.spilled_bytes += len(text)
+        self.buffered_bytes = 0
+        self.lines.clear()
+
+
+def is_over(bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float, wall_ns: int, grace_s: float) -> bool:
+    """Whether a bucket's minute can be written.
+
+    By the stream's own time: later event times than the minute's end and the grace have been seen. Or, where nothing
+    follows, by the wall clock: the stream is read to its end, nothing came for the grace, and it is not that minute
+    now. What comes for a minute that was over before is gathered for `LATE_BUCKET_S`, so that no file is written once
+    per batch.
+    """
+    grace_ns = int(grace_s * SECOND_NS)
+    start_ns, end_ns = bucket.minute.start_ns, bucket.minute.end_ns
+    if bucket.is_late:
+        if now_s - bucket.first_s >= LATE_BUCKET_S:
+            return True
+    elif watermark_ns >= end_ns + grace_ns:
+        return True
+    being_filled = start_ns - PLAUSIBLE_NS <= wall_ns < end_ns + grace_ns
+    return caught_up and now_s - bucket.last_s >= grace_s and not being_filled
