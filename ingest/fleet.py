@@ -14,7 +14,8 @@ from common.session import Marked
 from common.settings import Settings
 from common.streams import STREAMS_SET, Stream, unknown
 from common.wire import pack
-from ingest.collector import Attempts, Collector
+from ingest.attempts import Attempts
+from ingest.collector import Collector
 from ingest.freshness import is_due
 from ingest.jumps import Jump
 from ingest.pace import CEILING_S, Pace

@@ -13,7 +13,8 @@ from common.lag import Way
 from common.session import Marked
 from common.streams import Stream
 from ingest import collector, control
-from ingest.collector import Attempts, Collector
+from ingest.attempts import Attempts
+from ingest.collector import Collector
 from ingest.pace import Pace
 from ingest.plan import Route
 from ingest.subscriber import Subscriber
