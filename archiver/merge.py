@@ -15,12 +15,13 @@ from operator import itemgetter, le, lt
 
 import msgspec
 
-from common.channels import CHANNELS
+from common.channels import CHANNELS, is_timed
 from common.frame import Frame
 from common.streams import Stream
 
-NEAR_NS = 5_000_000_000
-"""How far into the neighbouring minutes copies are looked for."""
+_NEAR_NS = 5_000_000_000
+_LATE_NS = 60_000_000_000
+"""A stall may hold a connection's frames back for so long, and then deliver them (`ingest.idle_ping_s`, twice)."""
 
 Identity = Callable[[bytes], int | bytes]
 
@@ -127,6 +128,14 @@ def _without_neighbours(
     nearest_first = winners if near[0] <= winners[0] else winners[::-1]
     dropped = [frame for frame in nearest_first if frame[1:] not in archived][: max(0, spare)]
     return [frame for frame in winners if frame not in dropped]
+
+
+def near_ns(stream: Stream) -> int:
+    """How far into the neighbouring minutes copies of a minute's frames are looked for.
+
+    Frames with an event time are filed by that, copies of them too, however late; others when they came.
+    """
+    return _NEAR_NS if is_timed(stream.market, stream.channel) else _LATE_NS
 
 
 def identity_key(stream: Stream) -> str | None:

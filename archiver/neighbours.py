@@ -1,7 +1,8 @@
 """The minutes before and after one that is written: copies of its frames may be filed there.
 
-Two collectors may file the two copies of a frame on either side of a minute's end. So what the neighbours hold within
-5 s is looked at: in their files, or, where they are written in the same batch and have none yet, in memory.
+Two connections may file the two copies of a frame on either side of a minute's end. So what the neighbours hold nearby
+(`merge.near_ns`) is looked at: in their files, or, where they are written in the same batch and have none yet, in
+memory.
 """
 
 import logging
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver import lines, members
-from archiver.merge import NEAR_NS
+from archiver.merge import near_ns
 from common.frame import Frame
 from common.paths import Minute, raw_day, raw_minute
 
@@ -38,7 +39,8 @@ class Neighbours:
 
         Nothing if it all came on the one connection of `names`, the minute's own: then it holds no copies.
         """
-        earliest, latest = times_ns[0] - NEAR_NS, times_ns[1] + NEAR_NS
+        within_ns = near_ns(minute.stream)
+        earliest, latest = times_ns[0] - within_ns, times_ns[1] + within_ns
         near: list[Frame] = []
         for other in beside(minute):
             if other in self._pending:
@@ -53,11 +55,12 @@ class Neighbours:
         """Keeps what a neighbour in the batch may ask for: the frames near the minute's ends. They are sorted."""
         if not len(frames) or self._group.isdisjoint(beside(minute)):
             return
+        within_ns = near_ns(minute.stream)
         if isinstance(frames, Sequence):
-            first_ns, last_ns = frames[0].receive_ns + NEAR_NS, frames[-1].receive_ns - NEAR_NS
+            first_ns, last_ns = frames[0].receive_ns + within_ns, frames[-1].receive_ns - within_ns
             self._pending[minute] = [frame for frame in frames if not first_ns < frame.receive_ns < last_ns]
         else:
-            self._pending[minute] = frames.ends(NEAR_NS)
+            self._pending[minute] = frames.ends(within_ns)
 
 
 def beside(minute: Minute) -> tuple[Minute, Minute]:

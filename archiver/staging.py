@@ -18,7 +18,7 @@ from archiver import stage_folder
 from archiver.bucket import Bucket, is_over
 from archiver.ids import Ids
 from common import session
-from common.channels import CHANNELS
+from common.channels import is_timed
 from common.clock import MINUTE_NS, SECOND_NS
 from common.frame import Frame, event_time_ms, filed_ns, is_connection, to_staged_line
 from common.paths import Minute
@@ -130,8 +130,7 @@ class Stage:
                 self._follow(lane, payload, receive_ns, event_ms if at_ns != receive_ns else None, now_s)
 
     def _lane(self, stream: Stream) -> _Lane:
-        channel = CHANNELS.get(stream.channel)
-        timed = channel is None or stream.market in channel.timed
+        timed = is_timed(stream.market, stream.channel)
         lane = self._lanes[stream] = _Lane(stream, timed, Ids() if stream.channel == "aggTrade" else None)
         return lane
 

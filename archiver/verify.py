@@ -15,8 +15,8 @@ from rich.progress import Progress
 
 from archiver import compare, layout, lines, members
 from archiver.holes import Silences
-from archiver.merge import NEAR_NS, identity_key, unite
-from common.channels import CHANNELS, UNKNOWN
+from archiver.merge import identity_key, near_ns, unite
+from common.channels import UNKNOWN, is_timed
 from common.clock import MINUTE_NS, now_ns
 from common.files import leftovers
 from common.frame import Frame, event_time_ms, filed_ns
@@ -131,7 +131,7 @@ class _Day:
             if frames is None:
                 continue
             self._check_frames(path, minute, frames, tail)
-            tail = _tail(frames)
+            tail = _tail(self._stream, frames)
             times.setdefault(minute, []).extend(frame.receive_ns for frame in frames)
             self._check_parquet(self._data / parquet_minute(minute), iter([frames]))
         for minute in sorted(times):
@@ -158,7 +158,7 @@ class _Day:
             frames = self._read(bundle, minute, member)
             if frames is not None:
                 self._check_frames(bundle, minute, frames, tail)
-                tail = _tail(frames)
+                tail = _tail(self._stream, frames)
                 times.setdefault(minute, []).extend(frame.receive_ns for frame in frames)
                 yield frames
 
@@ -188,7 +188,7 @@ class _Day:
         key = identity_key(self._stream)
         doubled = unite(key, frames).doubled
         if frames and tail:
-            first_ns = min(frame.receive_ns for frame in frames) - NEAR_NS
+            first_ns = min(frame.receive_ns for frame in frames) - near_ns(self._stream)
             near = [frame for frame in tail if frame.receive_ns >= first_ns]
             if len({frame.connection for frame in (*near, *frames)}) > 1:
                 doubled = unite(key, frames, neighbours=near).doubled
@@ -200,9 +200,8 @@ class _Day:
 
     def _number(self, frame: Frame) -> int:
         """The number of the minute that the frame belongs to."""
-        channel = CHANNELS.get(self._stream.channel)
-        is_timed = channel is None or self._stream.market in channel.timed
-        return filed_ns(frame.receive_ns, event_time_ms(frame.payload) if is_timed else None) // MINUTE_NS
+        timed = is_timed(self._stream.market, self._stream.channel)
+        return filed_ns(frame.receive_ns, event_time_ms(frame.payload) if timed else None) // MINUTE_NS
 
     def _check_parquet(self, path: Path, minutes: Iterator[list[Frame]]) -> None:
         if self._stream.channel == UNKNOWN:
@@ -227,6 +226,6 @@ class _Day:
         self._found.append(Problem(str(where), what, advice))
 
 
-def _tail(frames: list[Frame]) -> list[Frame]:
-    last_ns = max((frame.receive_ns for frame in frames), default=0) - NEAR_NS
+def _tail(stream: Stream, frames: list[Frame]) -> list[Frame]:
+    last_ns = max((frame.receive_ns for frame in frames), default=0) - near_ns(stream)
     return [frame for frame in frames if frame.receive_ns >= last_ns]

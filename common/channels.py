@@ -46,3 +46,9 @@ _ALL = (
 )
 
 CHANNELS: dict[str, Channel] = {channel.name: channel for channel in _ALL}
+
+
+def is_timed(market: str, channel: str) -> bool:
+    """Whether the event time `E` is to be looked for in the payloads; of an unknown channel too."""
+    known = CHANNELS.get(channel)
+    return known is None or market in known.timed

@@ -248,8 +248,3 @@ def columns(market: str, channel: str) -> tuple[Column, ...]:
         known = ", ".join(name for name in CHANNELS if (market, name) in _BODY)
         raise ValueError(f"unknown channel {channel!r} of market {market!r}: one of {known}")
     return (_RECEIVED, _EVENT, *body, _EXTRA)
-
-
-def is_timed(market: str, channel: str) -> bool:
-    """Whether the channel's payload carries the exchange's event time, so that `exchange_time` orders its rows."""
-    return market in CHANNELS[channel].timed

@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import polars as pl
 
+from common.channels import is_timed
 from common.clock import DAY_NS, MINUTE_NS, SECOND_NS
-from common.columns import Type, columns, is_timed
+from common.columns import Type, columns
 from common.paths import Minute, day_of, folder, parquet_day, parquet_minute
 from common.streams import Stream
 

@@ -111,6 +111,23 @@ def test_a_copy_across_the_border_is_kept_once(data: Path, together: bool, numbe
     assert sorted(frame.payload for frame in kept) == [payload, after.payload]
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_burst_after_a_stall_doubles_nothing(data: Path, together: bool) -> None:
+    """One connection delivers as usual, the other all at once, 40 s later and in the next minute."""
+    left, right = minute(1, SPOT), minute(2, SPOT)
+    first_ns = left.end_ns - 20_000_000_000
+    payloads = [b'{"lastUpdateId":%d,"bids":[["1.10","2.0"]],"asks":[["1.20","2.0"]]}' % (n + 1) for n in range(100)]
+    live = [Frame(first_ns + n * 100_000_000, "a-1", n + 1, payload) for n, payload in enumerate(payloads)]
+    burst = [Frame(first_ns + 40_000_000_000 + n, "b-1", n + 1, payload) for n, payload in enumerate(payloads)]
+    if together:
+        archive(data, (left, live), (right, burst))
+    else:
+        archive(data, (left, live))
+        archive(data, (right, burst))
+    assert archived(data, left) == live
+    assert not (data / raw_minute(right)).exists()
+
+
 def test_a_stale_parquet_file_is_made_again(data: Path) -> None:
     """A writer killed between the two renames leaves a Parquet file of fewer frames: redelivery mends it."""
     of = minute(1)

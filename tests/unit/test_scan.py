@@ -16,7 +16,8 @@ from archiver.plain import Plain
 from archiver.tables import write_day
 from archiver.tables.schema import schema as arrow_schema
 from common import scan as reader
-from common.columns import columns, is_timed
+from common.channels import is_timed
+from common.columns import columns
 from common.frame import Frame
 from common.paths import Minute, parquet_day, parquet_minute
 from common.scan import scan, with_levels
