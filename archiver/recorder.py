@@ -115,7 +115,8 @@ class Recorder:
 
     def _pause(self, most: int, pause_s: float) -> float:
         """The next pause, from the number of entries that the busiest stream gave after this one."""
-        least_s, longest_s = self._settings.poll_min_ms / 1000, self._settings.poll_max_ms / 1000
+        least_s = self._settings.poll_min_ms / 1000
+        longest_s = min(self._settings.poll_max_ms / 1000, self._settings.lease_s / 4)
         factor = min(2.0, ENTRIES_A_READ / most) if most else 2.0
         return min(longest_s, max(least_s, max(pause_s, least_s) * factor))
 

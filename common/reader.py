@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 Entry = tuple[bytes, list[bytes]]
 """The id that Redis gave and the fields, names and values in turn."""
 
-POLL_ENTRIES = 12_000
+POLL_ENTRIES = 5_000
 """At most so many entries are asked for in one pipeline: its replies are in memory at once."""
 
 

@@ -62,7 +62,7 @@ class ArchiverSettings(Struct, frozen=True, forbid_unknown_fields=True):
     lease_s: Seconds = 10.0
     grace_s: Seconds = 8.0
     poll_min_ms: Milliseconds = 5.0
-    poll_max_ms: Milliseconds = 1000.0
+    poll_max_ms: Milliseconds = 2500.0
     read_count: Count = 500
     stage_bytes: Bytes = 512 * MIB
     redis_memory_fraction: Fraction = 0.6
