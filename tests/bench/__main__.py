@@ -14,7 +14,7 @@ from pathlib import Path
 import trustme
 from rich.console import Console
 
-from tests.bench import collectors, scans, sizes, sustained, table
+from tests.bench import beside, collectors, scans, sizes, sustained, table
 from tests.bench.chains import CHAINS, Run, run, symbols
 from tests.redis_server import RedisServer
 
@@ -53,6 +53,10 @@ def main() -> None:
             rows += table.of_collectors(
                 collectors.measure(folder / "collectors", tls, flags.cryptofeed, flags.rounds, say)
             )
+        if flags.beside is not None:
+            say = partial(_say, console, "collectors at the same time")
+            pair = beside.measure(folder / "beside", tls, flags.beside.resolve(), flags.rounds, say)
+            rows += table.of_pair(pair)
         if "scan" in flags.only:
             console.log("one-day scan: making the day")
             rows += table.of_scans(scans.measure(folder / "scan"))
@@ -93,6 +97,12 @@ def _flags() -> argparse.Namespace:
         metavar="PYTHON",
         help="also cryptofeed's collector beside ours; an interpreter that has it: python3.13 -m venv /tmp/cf, "
         "/tmp/cf/bin/pip install cryptofeed==3.0.1 redis, then --cryptofeed /tmp/cf/bin/python",
+    )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="TREE",
+        help="also the collector of another checkout, at the same time as ours: what a change costs",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of docs/performance.md there")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.chains import SYMBOLS, symbols
-from tests.bench.processes import Peak, Watcher, cpu_s
+from tests.bench.processes import Peak, Watcher, added, cpu_s, end
 from tests.redis_server import RedisServer
 from tests.sims.exchange.client import Exchange
 from tests.sims.house import ROOT, House
@@ -62,9 +62,9 @@ def _run(name: str, folder: Path, tls: dict[str, Path], python: Path) -> Collect
         process = (_start_house if name == "house" else _start_cryptofeed)(stack, folder, exchange, redis, env, python)
         _wait(process, redis)
         with Watcher({name: process.pid}) as watcher:
-            frames, used_s, began_s = _frames(redis), cpu_s(process.pid), time.monotonic()
+            frames, used_s, began_s = added(redis), cpu_s(process.pid), time.monotonic()
             time.sleep(SECONDS)
-            frames, used_s = _frames(redis) - frames, cpu_s(process.pid) - used_s
+            frames, used_s = added(redis) - frames, cpu_s(process.pid) - used_s
             took_s = time.monotonic() - began_s
         if not frames:
             raise RuntimeError(f"{name}: nothing came in {took_s:.0f} s")
@@ -87,28 +87,14 @@ def _start_cryptofeed(
     command = [str(python), str(SCRIPT), exchange.um_ws, exchange.http, str(redis.port), ",".join(symbols())]
     log = stack.enter_context((folder / "cryptofeed.out").open("wb"))
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, stdout=log, stderr=log)
-    stack.callback(_end, process)
+    stack.callback(end, process)
     return process
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _frames(redis: RedisServer) -> int:
-    with redis.client() as client:
-        return int(client.info("commandstats").get("cmdstat_xadd", {}).get("calls", 0))
 
 
 def _wait(process: "subprocess.Popen[bytes]", redis: RedisServer, within_s: float = 60.0) -> None:
     """Until frames have come for a while, from all connections."""
     deadline = time.monotonic() + within_s
-    while _frames(redis) < SYMBOLS:
+    while added(redis) < SYMBOLS:
         if process.poll() is not None:
             raise RuntimeError(f"the collector ended with {process.returncode}")
         if time.monotonic() > deadline:

@@ -1,10 +1,13 @@
-"""What processes cost: CPU time and memory, theirs and their children's, from /proc."""
+"""What processes cost: CPU time and memory, theirs and their children's, from /proc; and what they did for it."""
 
+import subprocess
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+from tests.redis_server import RedisServer
 
 _EVERY_S = 1.0
 
@@ -77,3 +80,19 @@ def _memory(pid: int) -> tuple[int, int]:
         rss += sizes["Rss"]
         pss += sizes["Pss"]
     return rss, pss
+
+
+def added(redis: RedisServer) -> int:
+    """How many entries were added to streams since the server started."""
+    with redis.client() as client:
+        return int(client.info("commandstats").get("cmdstat_xadd", {}).get("calls", 0))
+
+
+def end(process: "subprocess.Popen[bytes]", within_s: float = 20.0) -> None:
+    """SIGTERM; SIGKILL for one that does not listen."""
+    process.terminate()
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from rich.table import Table
 
+from tests.bench.beside import Pair
 from tests.bench.chains import Run
 from tests.bench.collectors import Collected
 from tests.bench.scans import DECODER, Scans
@@ -127,6 +128,15 @@ def of_collectors(found: dict[str, list[Collected]]) -> list[Row]:
         Row(f"{label}: came (other: cryptofeed)", "frames/s", *both(lambda one: one.frames_s)),
         _against(f"{label}: ingest", "CPU s / 1M frames", *both(lambda one: one.cpu_s), 1 / 20, "<= 1/20"),
         Row(f"{label}: ingest, peak RSS", "MiB", *both(lambda one: one.memory.rss / MIB)),
+    ]
+
+
+def of_pair(found: Pair) -> list[Row]:
+    """Our collector and another version's, at the same time; a tenth more is the most that a change may cost."""
+    unit = "CPU s / 1M frames"
+    return [
+        _against("5,000/s, at the same time (other: version): ingest", unit, *found.ingest, 1.1, "<= 1.10"),
+        _against("5,000/s, at the same time (other: version): redis", unit, *found.redis),
     ]
 
 
