@@ -35,7 +35,7 @@ class IngestSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The section `ingest`."""
 
     metrics_port: Port = 9101
-    flush_ms: Milliseconds = 2.0
+    flush_ms: Milliseconds = 3.0
     batch_bytes: Bytes = 262_144
     hold_bytes: Bytes = 64 * MIB
     spill_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 1024 * MIB
