@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from common.channels import CHANNELS, Channel
+from common.channels import CHANNELS, Channel, is_timed
 from common.clock import SECOND_NS
 from common.frame import event_time_ms
 from common.lag import Way
@@ -119,8 +119,8 @@ class Extent:
     def begins_ns(self, lane: Lane, receive_ns: int, now_s: float) -> int | None:
         """Where the session begins that a frame opens: when it was sent; right at the end of the session before, where
         nothing can be missing between the two. None: that is told by `resumed` later."""
-        channel = CHANNELS[lane.stream.channel]
-        event_ms = event_time_ms(lane.last) if lane.stream.market in channel.timed else None
+        timed = is_timed(lane.stream.market, lane.stream.channel)
+        event_ms = event_time_ms(lane.last) if timed else None
         if event_ms is None and lane.session:
             self._resumed[lane.stream] = _Resumed(lane, receive_ns, lane.frames, now_s)
             return None

@@ -55,8 +55,7 @@ def main() -> None:
             )
         if flags.beside is not None:
             say = partial(_say, console, "collectors at the same time")
-            pair = beside.measure(folder / "beside", tls, flags.beside.resolve(), flags.rounds, say)
-            rows += table.of_pair(pair)
+            rows += table.of_pair(*beside.measure(folder / "beside", tls, flags.beside.resolve(), flags.rounds, say))
         if "scan" in flags.only:
             console.log("one-day scan: making the day")
             rows += table.of_scans(scans.measure(folder / "scan"))

@@ -4,18 +4,18 @@
 seen here at differences of a few per cent; turns (`chains`) differ by a third on a shared machine.
 """
 
-import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.bench.chains import SYMBOLS, symbols
-from tests.bench.processes import added, cpu_s, end
+from tests.bench.chains import SYMBOLS, exchange_args, symbols
+from tests.bench.processes import added, cpu_s, running
 from tests.redis_server import RedisServer
 from tests.sims.exchange.client import Exchange
 from tests.sims.house import ROOT
@@ -25,16 +25,17 @@ WARM_S = 10.0
 FRAMES_S = 10 * SYMBOLS
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Ours and the other's CPU seconds per million frames: the collector's, and its Redis's."""
+class Cost(NamedTuple):
+    """CPU seconds per million frames: the collector's, and its Redis's."""
 
-    ingest: tuple[float, float]
-    redis: tuple[float, float]
+    ingest: float
+    redis: float
 
 
-def measure(folder: Path, tls: dict[str, Path], other: Path, rounds: int, say: Callable[[str], None]) -> Pair:
-    """Medians of several rounds.
+def measure(
+    folder: Path, tls: dict[str, Path], other: Path, rounds: int, say: Callable[[str], None]
+) -> tuple[Cost, Cost]:
+    """What ours and the other cost, medians of several rounds.
 
     Args:
         folder: For everything that is written.
@@ -47,42 +48,51 @@ def measure(folder: Path, tls: dict[str, Path], other: Path, rounds: int, say: C
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
         found.append(_run(folder / f"beside-{number}", tls, other))
-    ingest, redis = (
-        tuple(statistics.median(part[n] for part in parts) for n in (0, 1))
-        for parts in ([one.ingest for one in found], [one.redis for one in found])
-    )
-    return Pair((ingest[0], ingest[1]), (redis[0], redis[1]))
+    ours, theirs = zip(*found, strict=True)
+    return _median(ours), _median(theirs)
 
 
-def _run(folder: Path, tls: dict[str, Path], other: Path) -> Pair:
-    args = ("--symbol-count", str(SYMBOLS), "--tls-cert", str(tls["cert"]), "--tls-key", str(tls["key"]), "--no-record")
+def _median(costs: Sequence[Cost]) -> Cost:
+    return Cost(*map(statistics.median, zip(*costs, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One version at work."""
+
+    ingest: "subprocess.Popen[bytes]"
+    redis: RedisServer
+
+    def used_s(self) -> tuple[float, float]:
+        return cpu_s(self.ingest.pid), cpu_s(self.redis.process.pid)
+
+
+def _run(folder: Path, tls: dict[str, Path], other: Path) -> tuple[Cost, Cost]:
     with ExitStack() as stack:
-        exchange = stack.enter_context(Exchange.started(*args, env={"SSL_CERT_FILE": str(tls["ca"])}))
-        pids, servers = [], []
+        env = {"SSL_CERT_FILE": str(tls["ca"])}
+        exchange = stack.enter_context(Exchange.started(*exchange_args(tls), "--no-record", env=env))
+        sides = []
         for name, tree in (("ours", ROOT), ("other", other)):
             redis = stack.enter_context(RedisServer(folder / name / "redis"))
-            ingest = _start(stack, folder / name, tree, exchange, redis, tls)
-            pids.append((ingest.pid, redis.process.pid))
-            servers.append(redis)
+            command = [sys.executable, "-m", "ingest"]
+            settings = env | _settings(folder / name, exchange, redis)
+            ingest = stack.enter_context(running(command, tree, settings, folder / name / "ingest.out"))
+            sides.append(_Side(ingest, redis))
         time.sleep(WARM_S)
-        frames_before = [added(redis) for redis in servers]
-        before = [[cpu_s(pid) for pid in pair] for pair in pids]
-        began_s = time.monotonic()
+        before = [(added(side.redis), side.used_s()) for side in sides]
         time.sleep(SECONDS)
-        came = [added(redis) - was for redis, was in zip(servers, frames_before, strict=True)]
-        if min(came) < 0.9 * (time.monotonic() - began_s) * FRAMES_S:
-            raise RuntimeError(f"of {FRAMES_S:,} frames/s only {min(came):,} came in {SECONDS:g} s")
-        used = [
-            [(cpu_s(pid) - was) / frames * 1e6 for pid, was in zip(*each, strict=True)]
-            for *each, frames in zip(pids, before, came, strict=True)
-        ]
-        return Pair((used[0][0], used[1][0]), (used[0][1], used[1][1]))
+        costs = []
+        for side, (frames_before, used_before_s) in zip(sides, before, strict=True):
+            frames = added(side.redis) - frames_before
+            if frames < 0.9 * SECONDS * FRAMES_S:
+                raise RuntimeError(f"of {FRAMES_S:,} frames/s only {frames:,} came in {SECONDS:g} s")
+            used_s = zip(side.used_s(), used_before_s, strict=True)
+            costs.append(Cost(*((now_s - before_s) / frames * 1e6 for now_s, before_s in used_s)))
+        return costs[0], costs[1]
 
 
-def _start(
-    stack: ExitStack, folder: Path, tree: Path, exchange: Exchange, redis: RedisServer, tls: dict[str, Path]
-) -> "subprocess.Popen[bytes]":
-    """Only with settings that every version knows."""
+def _settings(folder: Path, exchange: Exchange, redis: RedisServer) -> dict[str, str]:
+    """Only what every version knows."""
     settings = {
         "REDIS_URL": redis.url,
         "UM_WS_URL": exchange.um_ws,
@@ -94,14 +104,4 @@ def _start(
         "CHANNELS": "depth20",
         "SYMBOLS": ",".join(symbols()),
     }
-    env = {f"MASERVER_{name}": str(value) for name, value in settings.items()}
-    log = stack.enter_context((folder / "ingest.out").open("wb"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ingest"],
-        cwd=tree,
-        env={**os.environ, "SSL_CERT_FILE": str(tls["ca"]), **env},
-        stdout=log,
-        stderr=log,
-    )
-    stack.callback(end, process)
-    return process
+    return {f"MASERVER_{name}": str(value) for name, value in settings.items()}

@@ -92,8 +92,17 @@ class Chain(Protocol):
     def stop(self) -> None: ...
 
 
+_MODES = {"paced": (), "flood": ("--flood", "--no-record"), "sustained": ("--rate", str(SUSTAINED_RATE), "--no-record")}
+"""The exchange's arguments beside those that are always the same."""
+
+
 def symbols() -> list[str]:
     return default_symbols(SYMBOLS)
+
+
+def exchange_args(tls: dict[str, Path]) -> list[str]:
+    """The simulated exchange of the bench: its symbols over TLS."""
+    return ["--symbol-count", str(SYMBOLS), "--tls-cert", str(tls["cert"]), "--tls-key", str(tls["key"])]
 
 
 class HouseChain:
@@ -237,11 +246,7 @@ def _stage(
     begins_s = time.time() + LEAD_S
     offset_s = -begins_s % 60
     env = {"MASERVER_CLOCK_OFFSET_S": f"{offset_s:.6f}", "SSL_CERT_FILE": str(tls["ca"])}
-    args = ["--symbol-count", str(SYMBOLS), "--tls-cert", str(tls["cert"]), "--tls-key", str(tls["key"])]
-    if mode == "flood":
-        args += ["--flood", "--no-record"]
-    if mode == "sustained":
-        args += ["--rate", str(SUSTAINED_RATE), "--no-record"]
+    args = [*exchange_args(tls), *_MODES[mode]]
     options = ("--maxmemory", "640mb") if mode == "sustained" else ()
     with Exchange.started(*args, env=env) as exchange, RedisServer(folder / "redis", *options) as redis:
         chain = CHAINS[name](folder, exchange, redis, env, offset_s)

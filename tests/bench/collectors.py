@@ -4,7 +4,6 @@ cryptofeed wants libraries of its own, so it is run by another interpreter (`--c
 book tickers are what both take from the exchange as they are.
 """
 
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.chains import SYMBOLS, symbols
-from tests.bench.processes import Peak, Watcher, added, cpu_s, end
+from tests.bench.chains import SYMBOLS, exchange_args, symbols
+from tests.bench.processes import Peak, Watcher, added, cpu_s, running
 from tests.redis_server import RedisServer
 from tests.sims.exchange.client import Exchange
 from tests.sims.house import ROOT, House
@@ -55,11 +54,18 @@ def measure(
 def _run(name: str, folder: Path, tls: dict[str, Path], python: Path) -> Collected:
     folder.mkdir(parents=True)
     env = {"SSL_CERT_FILE": str(tls["ca"])}
-    args = ("--symbol-count", str(SYMBOLS), "--tls-cert", str(tls["cert"]), "--tls-key", str(tls["key"]))
     with ExitStack() as stack:
-        exchange = stack.enter_context(Exchange.started(*args, "--flood", "--no-record", env=env))
+        exchange = stack.enter_context(Exchange.started(*exchange_args(tls), "--flood", "--no-record", env=env))
         redis = stack.enter_context(RedisServer(folder / "redis", "--maxmemory", "4gb"))
-        process = (_start_house if name == "house" else _start_cryptofeed)(stack, folder, exchange, redis, env, python)
+        if name == "house":
+            settings = {"MARKETS": "um", "CHANNELS": "bookTicker", "SYMBOLS": ",".join(symbols())}
+            house = House(folder, exchange, redis, settings)
+            stack.callback(house.close)
+            house.start("ingest", **env)
+            process = house.process("ingest")
+        else:
+            command = [str(python), str(SCRIPT), exchange.um_ws, exchange.http, str(redis.port), ",".join(symbols())]
+            process = stack.enter_context(running(command, folder, env, folder / "cryptofeed.out"))
         _wait(process, redis)
         with Watcher({name: process.pid}) as watcher:
             frames, used_s, began_s = added(redis), cpu_s(process.pid), time.monotonic()
@@ -69,26 +75,6 @@ def _run(name: str, folder: Path, tls: dict[str, Path], python: Path) -> Collect
         if not frames:
             raise RuntimeError(f"{name}: nothing came in {took_s:.0f} s")
         return Collected(used_s / frames * 1e6, frames / took_s, watcher.peaks[name])
-
-
-def _start_house(
-    stack: ExitStack, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], _: Path
-) -> "subprocess.Popen[bytes]":
-    settings = {"MARKETS": "um", "CHANNELS": "bookTicker", "SYMBOLS": ",".join(symbols())}
-    house = House(folder, exchange, redis, settings)
-    stack.callback(house.close)
-    house.start("ingest", **env)
-    return house.process("ingest")
-
-
-def _start_cryptofeed(
-    stack: ExitStack, folder: Path, exchange: Exchange, redis: RedisServer, env: dict[str, str], python: Path
-) -> "subprocess.Popen[bytes]":
-    command = [str(python), str(SCRIPT), exchange.um_ws, exchange.http, str(redis.port), ",".join(symbols())]
-    log = stack.enter_context((folder / "cryptofeed.out").open("wb"))
-    process = subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, stdout=log, stderr=log)
-    stack.callback(end, process)
-    return process
 
 
 def _wait(process: "subprocess.Popen[bytes]", redis: RedisServer, within_s: float = 60.0) -> None:

@@ -1,7 +1,10 @@
 """What processes cost: CPU time and memory, theirs and their children's, from /proc; and what they did for it."""
 
+import os
 import subprocess
 import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,11 +91,19 @@ def added(redis: RedisServer) -> int:
         return int(client.info("commandstats").get("cmdstat_xadd", {}).get("calls", 0))
 
 
-def end(process: "subprocess.Popen[bytes]", within_s: float = 20.0) -> None:
-    """SIGTERM; SIGKILL for one that does not listen."""
-    process.terminate()
+@contextmanager
+def running(
+    command: Sequence[str], folder: Path, env: Mapping[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process in a folder, with these variables added and its output in a file; at the end SIGTERM, then SIGKILL."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, stdout=out, stderr=out)
     try:
-        process.wait(within_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

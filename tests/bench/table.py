@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from rich.table import Table
 
-from tests.bench.beside import Pair
+from tests.bench.beside import Cost
 from tests.bench.chains import Run
 from tests.bench.collectors import Collected
 from tests.bench.scans import DECODER, Scans
@@ -131,12 +131,12 @@ def of_collectors(found: dict[str, list[Collected]]) -> list[Row]:
     ]
 
 
-def of_pair(found: Pair) -> list[Row]:
+def of_pair(ours: Cost, other: Cost) -> list[Row]:
     """Our collector and another version's, at the same time; a tenth more is the most that a change may cost."""
     unit = "CPU s / 1M frames"
     return [
-        _against("5,000/s, at the same time (other: version): ingest", unit, *found.ingest, 1.1, "<= 1.10"),
-        _against("5,000/s, at the same time (other: version): redis", unit, *found.redis),
+        _against("5,000/s, at the same time (other: version): ingest", unit, ours.ingest, other.ingest, 1.1, "<= 1.10"),
+        _against("5,000/s, at the same time (other: version): redis", unit, ours.redis, other.redis),
     ]
 
 
