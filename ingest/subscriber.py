@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from common.clock import SECOND_NS, now_ns
@@ -25,6 +26,9 @@ from ingest.pace import Pace
 from ingest.watch import Watch
 
 log = logging.getLogger(__name__)
+
+STOOD_STILL_S = 2.0
+"""A look that comes so long after the one before says that this process, or its machine, stood still."""
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ class Subscriber:
         self.lanes = Lanes(new_connection_id(), market, (), producer, self._answered, self._shutting_down, self._begins)
         self.opened_s = self._loop.time()
         self._heard_ns, self._heard_s = 0, self.opened_s
+        self._looked_s = self.opened_s
         self.is_shutting_down = False
         self.resubscribed = 0
 
@@ -106,8 +111,19 @@ class Subscriber:
 
     # What is subscribed.
 
-    def want(self, streams: Iterable[Stream], doubted: Container[Stream] = ()) -> None:
-        """Subscribes to streams; of those that are in doubt a frame opens the session, not the exchange's word."""
+    def want(
+        self,
+        streams: Iterable[Stream],
+        doubted: Container[Stream] = (),
+        silent_s: Mapping[Stream, float] = MappingProxyType({}),
+    ) -> None:
+        """Subscribes to streams.
+
+        Args:
+            streams: Which.
+            doubted: Of these a frame opens the session, not the exchange's word.
+            silent_s: For how long they have been silent on the connection that this one is to replace.
+        """
         now_s, asked = self._loop.time(), []
         self._asks_for_list = False
         for stream in streams:
@@ -122,7 +138,7 @@ class Subscriber:
                 lane.waits = True
                 if stream not in doubted:
                     self._fresh.add(stream)
-            self._watch.add(lane, now_s, is_doubted=stream in doubted)
+            self._watch.add(lane, now_s, before_s=silent_s.get(stream, 0.0), is_doubted=stream in doubted)
             asked.append(stream)
         self._control.ask("SUBSCRIBE", asked)
 
@@ -246,7 +262,9 @@ class Subscriber:
             self.lanes.open(lane, at_ns)
         self._let_go(now_s)
         self._extent.learn(self._watch.moved(now_s), now_s)
-        for lane, reason in self._watch.silences(now_s):
+        stood_still, self._looked_s = now_s - self._looked_s > STOOD_STILL_S, now_s
+        # then it was we who heard nothing: what came lies in the socket still, and of a sleep we are told in a moment
+        for lane, reason in () if stood_still else self._watch.silences(now_s):
             at_ns = self._extent.covered_ns(lane, lane.heard_ns) if lane.frames else lane.opened_ns
             self.lanes.close(lane, at_ns, "stale", reason, waits=True)
             self.resubscribed += 1
@@ -262,6 +280,10 @@ class Subscriber:
     def doubted(self) -> list[Stream]:
         """The streams that are silent and should not be."""
         return self._watch.doubted()
+
+    def silent_s(self) -> dict[Stream, float]:
+        """For how long each stream has delivered nothing."""
+        return self._watch.silent_s(self._loop.time())
 
     def is_sick(self, now_s: float) -> bool:
         """Whether its streams, or one of them, are silent in a way that only another connection mends."""

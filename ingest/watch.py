@@ -23,6 +23,7 @@ class Sight:
         channel: Its kind.
         frames: How many it had delivered.
         moved_s: When it was last seen to deliver, or its subscription began.
+        before_s: How long it had been silent on the connection that this one is to replace; 0 once it delivered here.
         doubted_s: Since when it is silent and should not be; None where it is not.
     """
 
@@ -30,7 +31,12 @@ class Sight:
     channel: Channel
     frames: int
     moved_s: float
+    before_s: float = 0.0
     doubted_s: float | None = None
+
+    def silent_s(self, now_s: float) -> float:
+        """For how long it has delivered nothing, here or there."""
+        return self.before_s + now_s - self.moved_s
 
 
 class Silence(NamedTuple):
@@ -59,10 +65,11 @@ class Watch:
     def __iter__(self) -> Iterator[Sight]:
         return iter(self._sights.values())
 
-    def add(self, lane: Lane, now_s: float, *, is_doubted: bool) -> None:
-        """Watches a stream from now on."""
+    def add(self, lane: Lane, now_s: float, *, before_s: float = 0.0, is_doubted: bool = False) -> None:
+        """Watches a stream from now on, which was silent elsewhere for `before_s`."""
         channel = CHANNELS[lane.stream.channel]
-        self._sights[lane.stream] = Sight(lane, channel, lane.frames, now_s, now_s if is_doubted else None)
+        doubted_s = now_s if is_doubted else None
+        self._sights[lane.stream] = Sight(lane, channel, lane.frames, now_s, before_s, doubted_s)
 
     def drop(self, stream: Stream) -> None:
         """Watches a stream no more."""
@@ -98,14 +105,14 @@ class Watch:
             pace.add(1.0 / count, count - 1)
         else:
             pace.add(passed_s / count, count)
-        sight.frames, sight.moved_s, sight.doubted_s = lane.frames, now_s, None
+        sight.frames, sight.moved_s, sight.before_s, sight.doubted_s = lane.frames, now_s, 0.0, None
 
     def silences(self, now_s: float) -> list[Silence]:
         """Streams that are silent for too long, each told once: they are in doubt from now on."""
         silent = [
             sight
             for sight in self._sights.values()
-            if now_s - sight.moved_s > FLOOR_S and sight.lane.is_open and not sight.channel.is_sparse
+            if sight.silent_s(now_s) > FLOOR_S and sight.lane.is_open and not sight.channel.is_sparse
         ]
         if not silent:
             return []
@@ -115,7 +122,7 @@ class Watch:
             newest_s[name] = max(sight.moved_s, newest_s.get(name, 0.0))
         found = []
         for sight in silent:
-            stream, silent_s = sight.lane.stream, now_s - sight.moved_s
+            stream, silent_s = sight.lane.stream, sight.silent_s(now_s)
             kin_deliver = newest_s[sight.channel.name] > sight.moved_s
             limit = limit_s(sight.channel, self._paces[stream], kin_deliver=kin_deliver)
             if limit is not None and silent_s > limit:
@@ -130,6 +137,10 @@ class Watch:
     def doubted(self) -> list[Stream]:
         """The streams that are silent and should not be."""
         return [stream for stream, sight in self._sights.items() if sight.doubted_s is not None]
+
+    def silent_s(self, now_s: float) -> dict[Stream, float]:
+        """For how long each stream has delivered nothing."""
+        return {stream: sight.silent_s(now_s) for stream, sight in self._sights.items()}
 
     def is_sick(self, now_s: float) -> bool:
         """Whether a stream stays silent although it was subscribed again, or all fall silent together."""

@@ -219,6 +219,42 @@ def test_a_stalled_connection_may_still_answer() -> None:
     played(play)
 
 
+def test_who_stood_still_does_not_call_others_silent() -> None:
+    """After a pause of our own the first look doubts nobody; a silence that goes on is found by the looks after it."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        for _ in range(10):
+            scene.frame(BOOK)
+            scene.look()
+        scene.look(after_s=60)
+        assert scene.subscriber.doubted() == []
+        scene.look()
+        assert scene.subscriber.doubted() == [BOOK]
+
+    played(play)
+
+
+@pytest.mark.parametrize(("silent_s", "doubted"), [({}, []), ({TRADES: 600.0}, [TRADES])], ids=["new", "silent"])
+def test_a_silence_does_not_begin_anew_with_the_next_connection(
+    silent_s: dict[Stream, float], doubted: list[Stream]
+) -> None:
+    """Else a stream would never be called silent whose neighbour's silence has the connection replaced every time."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([TRADES], silent_s=silent_s)
+        await scene.answer()
+        scene.look()
+        assert scene.subscriber.doubted() == doubted
+        scene.frame(TRADES)
+        scene.look()
+        scene.look()
+        assert scene.subscriber.doubted() == []
+
+    played(play)
+
+
 def test_what_is_subscribed_is_asked_again_when_a_stream_joins() -> None:
     """A list that was asked for before a stream joined does not tell of it."""
 
