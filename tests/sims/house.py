@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import redis
@@ -69,17 +69,28 @@ class House:
         self.env = {f"MASERVER_{name}": str(value) for name, value in values.items()}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, **env: object) -> None:
-        """Starts a service: `ingest`, `archiver`, `gate`, or another instance of one: `archiver-2`."""
+    def start(self, name: str, *, within: Sequence[str] = (), **env: object) -> None:
+        """Starts a service: `ingest`, `archiver`, `gate`, or another instance of one: `archiver-2`.
+
+        Args:
+            name: Of the instance.
+            within: A command that runs the rest of its line, as the same process.
+            env: Added to the environment.
+        """
         assert name not in self._processes
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", name.partition("-")[0]],
+                [*within, sys.executable, "-m", name.partition("-")[0]],
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
                 env={**os.environ, **self.env, **{key: str(value) for key, value in env.items()}},
             )
+
+    def call_exchange(self, host: str) -> None:
+        """The services that are started from now on find the exchange by this name."""
+        for name in ("UM_WS_URL", "SPOT_WS_URL", "UM_REST_URL", "SPOT_REST_URL"):
+            self.env[f"MASERVER_{name}"] = self.env[f"MASERVER_{name}"].replace("127.0.0.1", host)
 
     def process(self, name: str) -> "subprocess.Popen[bytes]":
         return self._processes[name]

@@ -2,13 +2,14 @@
 
 import struct
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from common.clock import SECOND_NS
 from tests.conftest import Tell
-from tests.sims.matrix import accounted, recording
+from tests.sims.matrix import ALONE_AND_TWINS, accounted, collector_names, recording
 
 
 class Clock:
@@ -34,22 +35,29 @@ class Clock:
         self._write()
 
 
-def test_a_laptop_that_sleeps(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_a_laptop_that_sleeps(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """The sleep is a row `suspend` in every stream, and everything is connected anew."""
     clock = Clock(tmp_path)
-    with recording(tmp_path) as built:
-        assert built.stop("ingest") == 0
-        built.start("ingest", MASERVER_TEST_CLOCK=clock.path)
+    names = collector_names(collectors)
+    with recording(tmp_path, collectors=collectors) as built:
+        for name in names:
+            assert built.stop(name) == 0
+        for name in names:
+            built.start(name, MASERVER_TEST_CLOCK=clock.path)
         time.sleep(5)
         built.exchange.fault("cut", how="half_open")
-        with built.paused("ingest"):
+        with ExitStack() as asleep_together:
+            for name in names:
+                asleep_together.enter_context(built.paused(name))
             time.sleep(6)
             clock.slept(6)  # the monotonic clock went on too, so the wall clock seems to be stepped back as well
         time.sleep(7)
         result = accounted(built, tell, "suspend", "maintenance")
         asleep = [row for row in result.holding() if row.cause == "suspend"]
         assert len({row.stream for row in asleep}) == 20
-        assert "the machine slept for 6" in built.log("ingest")
+        for name in names:
+            assert "the machine slept for 6" in built.log(name)
 
 
 @pytest.mark.parametrize("by_s", [3.0, -3.0])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Tell
 from tests.sims.house import House
-from tests.sims.matrix import accounted, recording
+from tests.sims.matrix import ALONE_AND_TWINS, accounted, collector_names, recording
 
 QUICK: dict[str, Any] = {
     "CHANNELS": "depth20,aggTrade,markPrice,forceOrder", "MARKETS": "um",
@@ -78,9 +78,10 @@ def test_latency_step_by_step_past_the_threshold_and_back(mode: str, tmp_path: P
             assert len({row.stream for row in result.marks()}) == 8
 
 
-def test_a_gate_that_is_killed_leaves_the_recording_alone(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_a_gate_that_is_killed_leaves_the_recording_alone(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """Killed while closed: after a while the collector records again and says so; a gate that comes back is obeyed."""
-    with recording(tmp_path, **QUICK, GATE__SILENT_AFTER_S=4) as built:
+    with recording(tmp_path, collectors=collectors, **QUICK, GATE__SILENT_AFTER_S=4) as built:
         built.start("gate")
         wait_for(built, "latency valid")
         latency(built, 2.0)
@@ -88,7 +89,8 @@ def test_a_gate_that_is_killed_leaves_the_recording_alone(tmp_path: Path, tell: 
         time.sleep(3)
         built.kill("gate")
         time.sleep(8)
-        assert "the gate has given no sign" in built.log("ingest")
+        for name in collector_names(collectors):
+            assert "the gate has given no sign" in built.log(name)
         latency(built, 0.0)
         time.sleep(2)
         built.start("gate")

@@ -3,20 +3,18 @@
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import LONG, accounted, recording
+from tests.sims.matrix import LONG, accounted, alone_and_twins, recording
 
 pytestmark = LONG
 
 ROUNDS = max(1, round(LENGTH / 2))
 
 
-@pytest.mark.parametrize("how", ["fin", "rst", "close", "half_open"])
-def test_every_connection_cut_at_once(how: str, tmp_path: Path, tell: Tell) -> None:
+@alone_and_twins("how", ["fin", "rst", "close", "half_open"], twins=["fin", "half_open"])
+def test_every_connection_cut_at_once(collectors: int, how: str, tmp_path: Path, tell: Tell) -> None:
     """Every connection is lost: they are opened again, and the time between is in the ledger."""
-    with recording(tmp_path) as built:
+    with recording(tmp_path, collectors=collectors) as built:
         for _ in range(ROUNDS):
             built.exchange.fault("cut", how=how)
             time.sleep(12 if how == "half_open" else 4)

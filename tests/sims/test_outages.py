@@ -9,7 +9,7 @@ from common.streams import Stream
 from tests.conftest import LENGTH, Tell
 from tests.sims.accounting import Account
 from tests.sims.house import House, house
-from tests.sims.matrix import LONG, accounted
+from tests.sims.matrix import ALONE_AND_TWINS, LONG, accounted, collector_names
 
 pytestmark = LONG
 
@@ -20,9 +20,9 @@ LITTLE: dict[str, Any] = {"INGEST__HOLD_BYTES": 200_000, "INGEST__BATCH_BYTES": 
 """So little memory that what comes in an outage has to go to disk."""
 
 
-def recording(built: House) -> None:
-    built.start("ingest")
-    built.start("archiver")
+def recording(built: House, collectors: int = 1) -> None:
+    for name in (*collector_names(collectors), "archiver"):
+        built.start(name)
     built.wait_for_frames(200)
 
 
@@ -36,10 +36,11 @@ def settled(built: House, tell: Tell, *causes: str) -> Account:
     return result
 
 
-def test_redis_stopped_for_a_while(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_redis_stopped_for_a_while(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """Redis away for longer than memory lasts: every frame is archived once, and the ledger is empty."""
     with house(tmp_path, **PARTS, **LITTLE) as built:
-        recording(built)
+        recording(built, collectors)
         built.redis.stop()
         time.sleep(20 if LENGTH <= 2 else 600)
         built.redis.start()
@@ -47,10 +48,11 @@ def test_redis_stopped_for_a_while(tmp_path: Path, tell: Tell) -> None:
         assert "goes to disk first" in built.log("ingest")
 
 
-def test_redis_killed_for_a_while(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_redis_killed_for_a_while(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """SIGKILL of Redis, and nobody starts it for ten seconds; what it had not on disk comes again."""
     with house(tmp_path, **PARTS) as built:
-        recording(built)
+        recording(built, collectors)
         for _ in range(2):
             built.redis.kill()
             time.sleep(10)
@@ -59,20 +61,23 @@ def test_redis_killed_for_a_while(tmp_path: Path, tell: Tell) -> None:
         assert settled(built, tell).missing == {}
 
 
-def test_redis_hangs(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_redis_hangs(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """SIGSTOP of Redis for ten seconds: the connection stays, what comes goes to disk."""
     with house(tmp_path, **PARTS, **LITTLE) as built:
-        recording(built)
+        recording(built, collectors)
         with built.redis.paused():
             time.sleep(10)
         assert settled(built, tell).missing == {}
         assert "goes to disk first" in built.log("ingest")
 
 
-def test_redis_full(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_redis_full(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """Redis at maxmemory, and no archiver to drain it: the rest is on disk until one comes."""
     with house(tmp_path, **PARTS, **LITTLE) as built:
-        built.start("ingest")
+        for name in collector_names(collectors):
+            built.start(name)
         built.wait_for_frames(200)
         with built.redis.client() as client:
             client.config_set("maxmemory", client.info("memory")["used_memory"] + 500_000)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import LONG, accounted, recording
+from tests.sims.matrix import ALONE_AND_TWINS, LONG, accounted, alone_and_twins, recording
 
 pytestmark = LONG
 
@@ -37,9 +37,10 @@ def test_rotation_comes_before_the_cut_by_age(how: str, tmp_path: Path, tell: Te
         assert rotations(built.log("ingest")) >= 9
 
 
-def test_an_age_cut_that_comes_first_is_in_the_ledger(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_an_age_cut_that_comes_first_is_in_the_ledger(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """Where the exchange cuts earlier than it should, the connection is opened again."""
-    with recording(tmp_path) as built:
+    with recording(tmp_path, collectors=collectors) as built:
         built.exchange.fault("max_age", seconds=6.0, how="close")
         time.sleep(14)
         built.exchange.fault("max_age", seconds=86_400.0)
@@ -47,19 +48,20 @@ def test_an_age_cut_that_comes_first_is_in_the_ledger(tmp_path: Path, tell: Tell
         accounted(built, tell, "disconnect")
 
 
-@pytest.mark.parametrize("market", ["um", "spot"])
-def test_server_shutdown_is_obeyed_at_once(market: str, tmp_path: Path, tell: Tell) -> None:
+@alone_and_twins("market", ["um", "spot"], twins=["um"])
+def test_server_shutdown_is_obeyed_at_once(collectors: int, market: str, tmp_path: Path, tell: Tell) -> None:
     """The exchange says that it goes down: the next connection has taken over before it does."""
-    with recording(tmp_path) as built:
+    with recording(tmp_path, collectors=collectors) as built:
         built.exchange.fault("server_shutdown", market=market, cut_after_s=8.0)
         time.sleep(14)
         assert accounted(built, tell).missing == {}
         assert rotations(built.log("ingest")) >= 1
 
 
-def test_a_server_that_goes_down_as_it_says_so(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_a_server_that_goes_down_as_it_says_so(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """No time between the word and the deed: a row for what that costs."""
-    with recording(tmp_path) as built:
+    with recording(tmp_path, collectors=collectors) as built:
         built.exchange.fault("server_shutdown", cut_after_s=0.01)
         time.sleep(6)
         accounted(built, tell, "disconnect")

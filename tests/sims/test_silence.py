@@ -4,36 +4,39 @@ import time
 from pathlib import Path
 
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import LONG, accounted, connections, recording
+from tests.sims.matrix import ALONE_AND_TWINS, LONG, accounted, connections, recording
 
 pytestmark = LONG
 
 BOOK, MARK = "btcusdt@depth20@100ms", "btcusdt@markPrice@1s"
 
 
-def test_pings_go_on_and_no_data_comes(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_pings_go_on_and_no_data_comes(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """The silent death of a connection: replaced as soon as all its streams are silent together."""
-    with recording(tmp_path) as built:
+    with recording(tmp_path, collectors=collectors) as built:
         built.exchange.fault("dead", market="um")
         time.sleep(14)
         accounted(built, tell, "stale")
         assert "the next connection is opened" in built.log("ingest")
 
 
-def test_one_subscription_that_went_deaf(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_one_subscription_that_went_deaf(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """One stream of a connection falls silent, its neighbours go on: subscribed again, and it delivers again."""
-    with recording(tmp_path, warm_s=8) as built:
-        built.exchange.fault("silence", market="um", streams=[BOOK], connection=connections(built, "um")[0])
-        built.exchange.fault("silence", market="um", streams=[BOOK], connection=connections(built, "um")[1])
+    with recording(tmp_path, collectors=collectors, warm_s=8) as built:
+        for number in connections(built, "um"):
+            built.exchange.fault("silence", market="um", streams=[BOOK], connection=number)
         time.sleep(10)
         result = accounted(built, tell, "stale")
         assert {row.stream.channel for row in result.holding()} == {"depth20"}
         assert "md:um:depth20:BTCUSDT delivers again" in built.log("ingest")
 
 
-def test_a_stream_that_the_exchange_does_not_send(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_a_stream_that_the_exchange_does_not_send(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """Silent for everybody: named, its connection replaced, and the row ends with its first frame."""
-    with recording(tmp_path, warm_s=8) as built:
+    with recording(tmp_path, collectors=collectors, warm_s=8) as built:
         built.exchange.fault("silence", market="um", streams=[BOOK, MARK])
         time.sleep(26)
         assert "md:um:depth20:BTCUSDT is silent" in built.log("ingest")
@@ -44,9 +47,10 @@ def test_a_stream_that_the_exchange_does_not_send(tmp_path: Path, tell: Tell) ->
         assert {row.stream.symbol for row in result.holding()} == {"BTCUSDT"}
 
 
-def test_streams_that_moved_to_another_route(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_streams_that_moved_to_another_route(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """What happened on 2026-04-23: acknowledged and silent from the start. Each names itself within a minute."""
-    with recording(tmp_path, warm_s=0) as built:
+    with recording(tmp_path, collectors=collectors, warm_s=0) as built:
         built.exchange.fault("reroute", streams=["btcusdt@aggTrade", "ethusdt@aggTrade"], route="public")
         built.exchange.fault("cut", how="fin", market="um")
         time.sleep(45)

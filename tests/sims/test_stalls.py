@@ -3,17 +3,15 @@
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import LONG, accounted, recording
+from tests.sims.matrix import ALONE_AND_TWINS, LONG, accounted, recording
 
 pytestmark = LONG
 
 STALL_S = 11.0 if LENGTH <= 2 else 30.0
 
 
-@pytest.mark.parametrize("collectors", [1, 2])
+@ALONE_AND_TWINS
 def test_a_stall_and_then_a_burst(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """Everything is held back, then comes at once: doubted meanwhile, nothing is missing, and no row holds."""
     with recording(tmp_path, collectors=collectors) as built:
@@ -23,9 +21,10 @@ def test_a_stall_and_then_a_burst(collectors: int, tmp_path: Path, tell: Tell) -
         assert "is silent" in built.log("ingest")
 
 
-def test_a_stall_that_ends_with_the_connection(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_a_stall_that_ends_with_the_connection(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """What was held back is lost with the connection: it lies in a row."""
-    with recording(tmp_path) as built:
+    with recording(tmp_path, collectors=collectors) as built:
         built.exchange.fault("stall", seconds=60.0, market="um")
         time.sleep(3)
         built.exchange.fault("cut", how="fin", market="um")
@@ -33,9 +32,10 @@ def test_a_stall_that_ends_with_the_connection(tmp_path: Path, tell: Tell) -> No
         accounted(built, tell, "disconnect")
 
 
-def test_pings_without_pong(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_pings_without_pong(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """The exchange answers no pings: it is no loss while frames come."""
-    with recording(tmp_path, INGEST__IDLE_PING_S=1) as built:
+    with recording(tmp_path, collectors=collectors, INGEST__IDLE_PING_S=1) as built:
         built.exchange.fault("pongs", answers=False)
         time.sleep(10)
         built.exchange.fault("pongs", answers=True)
