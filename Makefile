@@ -24,8 +24,8 @@ venv: .venv/installed ## make .venv with all that the other targets need
 run: venv ## record without Docker; ARGS=--sim records a simulated exchange
 	$(BIN)/python main.py $(ARGS)
 
-test: venv ## run the tests, four at a time (most of them wait); ARGS="-k config" runs some
-	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+test: venv ## run the tests, five at a time (most of them wait); ARGS="-k config" runs some
+	$(BIN)/python -m pytest -n 5 --dist loadfile $(ARGS)
 
 lint: format-check types imports ## check style, types and who imports whom
 

@@ -31,6 +31,16 @@ def tell(request: pytest.FixtureRequest) -> Tell:
     return note
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile` (make test), `tests.schedule`."""
+    if config.option.dist != "loadfile":
+        return None
+    from tests import schedule
+
+    return schedule.of(config, log)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--reliability", type=Path, metavar="FILE", help="write a table of what the simulations showed")
 
