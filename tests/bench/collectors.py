@@ -1,7 +1,8 @@
-"""Our collector and cryptofeed's, each alone, in flood: book tickers over TLS into Redis, and nobody reads them.
+"""Our collector and cryptofeed's, each alone, in flood: over TLS into Redis, and nobody reads what comes.
 
-cryptofeed wants libraries of its own, so it is run by another interpreter (`--cryptofeed`). It knows no partial books:
-book tickers are what both take from the exchange as they are.
+cryptofeed wants libraries of its own, so it is run by another interpreter (`--cryptofeed`). Book tickers are what both
+take from the exchange as they are. It knows no partial books: it takes snapshots by REST and changes (some 300 bytes a
+frame), keeps the books and writes the changes; ours takes the partial books (1 KB) and keeps none.
 """
 
 import subprocess
@@ -22,6 +23,10 @@ WARM_S = 3.0
 SCRIPT = ROOT / "tests" / "bench" / "cryptofeed_ingest.py"
 
 
+CHANNELS = {"book tickers": ("bookTicker", "ticker"), "books": ("depth20", "l2_book")}
+"""What is collected: our channel, and cryptofeed's."""
+
+
 @dataclass(frozen=True)
 class Collected:
     """What one collector gave: CPU seconds per million frames, frames a second in Redis, and its peak of memory."""
@@ -33,8 +38,8 @@ class Collected:
 
 def measure(
     folder: Path, tls: dict[str, Path], python: Path, rounds: int, say: Callable[[str], None]
-) -> dict[str, list[Collected]]:
-    """Runs both in turns.
+) -> dict[str, dict[str, list[Collected]]]:
+    """Runs both in turns, with each of `CHANNELS`.
 
     Args:
         folder: For everything that is written.
@@ -43,28 +48,30 @@ def measure(
         rounds: How many turns of each.
         say: Gets what is being done.
     """
-    found: dict[str, list[Collected]] = {"house": [], "cryptofeed": []}
+    found: dict[str, dict[str, list[Collected]]] = {what: {"house": [], "cryptofeed": []} for what in CHANNELS}
     for number in range(rounds):
-        for name, collected in found.items():
-            say(f"{name}, round {number + 1} of {rounds}")
-            collected.append(_run(name, folder / f"{name}-{number}", tls, python))
+        for what, (ours, theirs) in CHANNELS.items():
+            for name, channel in (("house", ours), ("cryptofeed", theirs)):
+                say(f"{what}, {name}, round {number + 1} of {rounds}")
+                found[what][name].append(_run(name, channel, folder / f"{name}-{channel}-{number}", tls, python))
     return found
 
 
-def _run(name: str, folder: Path, tls: dict[str, Path], python: Path) -> Collected:
+def _run(name: str, channel: str, folder: Path, tls: dict[str, Path], python: Path) -> Collected:
     folder.mkdir(parents=True)
     env = {"SSL_CERT_FILE": str(tls["ca"])}
     with ExitStack() as stack:
         exchange = stack.enter_context(Exchange.started(*exchange_args(tls), "--flood", "--no-record", env=env))
         redis = stack.enter_context(RedisServer(folder / "redis", "--maxmemory", "4gb"))
         if name == "house":
-            settings = {"MARKETS": "um", "CHANNELS": "bookTicker", "SYMBOLS": ",".join(symbols())}
+            settings = {"MARKETS": "um", "CHANNELS": channel, "SYMBOLS": ",".join(symbols())}
             house = House(folder, exchange, redis, settings)
             stack.callback(house.close)
             house.start("ingest", **env)
             process = house.process("ingest")
         else:
-            command = [str(python), str(SCRIPT), exchange.um_ws, exchange.http, str(redis.port), ",".join(symbols())]
+            where = (exchange.um_ws, exchange.http, str(redis.port))
+            command = [str(python), str(SCRIPT), channel, *where, ",".join(symbols())]
             process = stack.enter_context(running(command, folder, env, folder / "cryptofeed.out"))
         _wait(process, redis)
         with Watcher({name: process.pid}) as watcher:

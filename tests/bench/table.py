@@ -116,14 +116,16 @@ def of_sustained(found: Sustained) -> list[Row]:
     ]
 
 
-def of_collectors(found: dict[str, list[Collected]]) -> list[Row]:
+def of_collectors(found: dict[str, dict[str, list[Collected]]]) -> list[Row]:
     """Our collector against cryptofeed's, medians over the rounds."""
+    return [row for what, collected in found.items() for row in _of_collectors(f"flood, {what}", collected)]
 
+
+def _of_collectors(label: str, found: dict[str, list[Collected]]) -> list[Row]:
     def both(figure: Callable[[Collected], float]) -> tuple[float, float]:
         ours, theirs = (statistics.median(map(figure, found[name])) for name in ("house", "cryptofeed"))
         return ours, theirs
 
-    label = "flood, book tickers"
     return [
         Row(f"{label}: came (other: cryptofeed)", "frames/s", *both(lambda one: one.frames_s)),
         _against(f"{label}: ingest", "CPU s / 1M frames", *both(lambda one: one.cpu_s), 1 / 20, "<= 1/20"),

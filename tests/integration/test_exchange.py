@@ -471,6 +471,23 @@ def test_rest_answers_with_the_weight_used(exchange: Exchange, base: str, limit:
     assert info["rateLimits"][0]["limit"] == limit
 
 
+def test_a_book_by_rest_joins_the_changes_of_the_stream(exchange: Exchange) -> None:
+    """The snapshot's id lies in a change that comes, or is where one begins, and its levels are sorted."""
+    url = exchange.http + "/fapi/v1/depth?symbol=BTCUSDT"
+    with opened(exchange.um_ws + "/public/stream?streams=btcusdt@depth@100ms") as ws:
+        changes = [following(ws)["data"] for _ in range(3)]
+        book = json.loads(_get(url + "&limit=20")[2])
+        while changes[-1]["u"] < book["lastUpdateId"]:
+            changes.append(following(ws)["data"])
+    assert any(book["lastUpdateId"] in (change["pu"], change["u"]) for change in changes)
+    bids, asks = ([float(price) for price, _ in book[side]] for side in ("bids", "asks"))
+    assert (bids, asks) == (sorted(bids, reverse=True), sorted(asks))
+    assert bids[0] < asks[0]
+    assert (len(bids), len(asks)) == (20, 20)
+    assert json.loads(_get(url + "&limit=7")[2])["code"] == -4021
+    assert json.loads(_get(exchange.http + "/fapi/v1/depth?symbol=NOSUCH")[2])["code"] == -1121
+
+
 def test_rest_errors_are_those_of_the_exchange(exchange: Exchange) -> None:
     """Unknown paths, parameters and symbols have their codes; a test can order a limit or a ban."""
     assert _get(exchange.http + "/fapi/v1/nothing")[0] == 404

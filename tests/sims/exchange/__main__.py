@@ -76,7 +76,7 @@ async def _run(options: Options, clocks: Clocks, player: Player | None, tls: ssl
     async def listen_again(market: str) -> None:
         await server.listen(market, server.ports[market], tls)
 
-    rest = Rest(board, clocks)
+    rest = Rest(board, clocks, generator.snapshot)
     faults = Faults(server, rest, clocks, Conditions(server, rest, board, clocks), listen_again)
     app = web.Application(client_max_size=64 * 1_048_576, middlewares=[rest.delayed])
     app.add_routes(Control(server, faults, player).routes())

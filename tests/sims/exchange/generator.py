@@ -121,6 +121,10 @@ class SymbolFeed:
             made += 1
         return made
 
+    def snapshot(self, levels: int) -> tuple[int, list[str], list[str]]:
+        """The last update id, and the best bids and asks of the book then, as JSON texts."""
+        return self._update_id, self._book.bid_levels[:levels], self._book.ask_levels[:levels]
+
     def _move_book(self, at_ms: int) -> int:
         draw = self._random()
         book = self._book

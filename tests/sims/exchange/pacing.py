@@ -64,6 +64,11 @@ class Generator:
         self._feed(stream.market, listing).wake(channel, stream)
         return True
 
+    def snapshot(self, market: str, symbol: str, levels: int) -> tuple[int, list[str], list[str]] | None:
+        """As `SymbolFeed.snapshot`; None where the market does not list the symbol."""
+        listing = self._board.find(market, symbol)
+        return self._feed(market, listing).snapshot(levels) if listing else None
+
     def follow(self, market: str) -> None:
         """Halts the feeds of symbols that are not traded, and lets the others go on."""
         for (found, symbol), feed in self._feeds.items():

@@ -1,4 +1,4 @@
-"""REST of both markets: ping, time and exchangeInfo, with weights, and bans when a test wants them.
+"""REST of both markets: ping, time, exchangeInfo and um's books, with weights, and bans when a test wants them.
 
 Source: reference/binance-protocol.md sections 4.2, 4.3 (weights, shapes), 5 (headers, statuses, error texts).
 """
@@ -18,8 +18,11 @@ from tests.sims.exchange.exchange_info import LIMITS, spot_exchange_info, um_exc
 from tests.sims.exchange.handshakes import BODIES
 
 _TEAPOT = 418
+_DEPTH_WEIGHTS = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1000: 20}
 _SPOT_PARAMETERS = {"symbol", "symbols", "symbolStatus", "showPermissionSets"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Snapshot = Callable[[str, str, int], tuple[int, list[str], list[str]] | None]
+"""Gives, for market, symbol and levels, the last update id, bids and asks as JSON texts."""
 
 
 @dataclass(slots=True)
@@ -36,9 +39,11 @@ class Rest:
     Args:
         board: What the markets list.
         clocks: What time it is there.
+        snapshot: The books.
     """
 
-    def __init__(self, board: Board, clocks: Clocks) -> None:
+    def __init__(self, board: Board, clocks: Clocks, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
         self._board = board
         self._clocks = clocks
         self._delays_s = dict.fromkeys(LIMITS, (0.0, 0.0))
@@ -50,6 +55,7 @@ class Rest:
             web.get("/fapi/v1/ping", self._um_ping),
             web.get("/fapi/v1/time", self._um_time),
             web.get("/fapi/v1/exchangeInfo", self._um_info),
+            web.get("/fapi/v1/depth", self._um_depth),
             web.get("/api/v3/ping", self._spot_ping),
             web.get("/api/v3/time", self._spot_time),
             web.get("/api/v3/exchangeInfo", self._spot_info),
@@ -96,6 +102,20 @@ class Rest:
 
     async def _um_info(self, request: web.Request) -> web.Response:
         return self._answer(request, "um", 1, um_exchange_info(self._board.shown("um"), self._clocks.now_ms("um")))
+
+    async def _um_depth(self, request: web.Request) -> web.Response:
+        limit = request.query.get("limit", "500")
+        levels = int(limit) if limit.isdigit() else 0
+        if levels not in _DEPTH_WEIGHTS:
+            return self._error(request, "um", 400, -4021, f"'{limit}' is not valid depth limit.")
+        found = self._snapshot("um", request.query.get("symbol", ""), levels)
+        if found is None:
+            return self._error(request, "um", 400, -1121, "Invalid symbol.")
+        update_id, *sides = found
+        bids, asks = (json.loads(f"[{','.join(side)}]") for side in sides)
+        at_ms = self._clocks.now_ms("um")
+        body = {"lastUpdateId": update_id, "E": at_ms, "T": at_ms - 1, "bids": bids, "asks": asks}
+        return self._answer(request, "um", _DEPTH_WEIGHTS[levels], body, {"symbol", "limit"})
 
     async def _spot_info(self, request: web.Request) -> web.Response:
         listed = self._board.shown("spot")
