@@ -167,7 +167,16 @@ class Coverage:
         return Gap(before, from_ns, to_ns, missing)
 
     def _gap_row(self, gap: Gap) -> Row:
-        return self._row(_mark(gap.before), gap.from_ns, gap.to_ns, gap.before.cause, gap.missing)
+        return self._row(_mark(gap.before), gap.from_ns, gap.to_ns, self._cause(gap), gap.missing)
+
+    def _cause(self, gap: Gap) -> Cause:
+        """Why its last session ended. A rotation is no reason for a gap: that is why the session ended which was to go
+        on, and which covered no more because nothing ever came on it."""
+        before = gap.before
+        if before.cause != "rotation":
+            return before.cause
+        heirs = [one for one in self.sessions.values() if before.opened_ns < one.opened_ns <= gap.from_ns]
+        return max(heirs, key=lambda one: one.opened_ns, default=before).cause
 
     def _row(self, mark: str, from_ns: int, to_ns: int | None, cause: Cause, missing: int | None) -> Row:
         """A row; made once: its id and its times cost more than all that is computed here."""

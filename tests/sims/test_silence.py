@@ -47,9 +47,10 @@ def test_a_stream_that_the_exchange_does_not_send(collectors: int, tmp_path: Pat
         assert {row.stream.symbol for row in result.holding()} == {"BTCUSDT"}
 
 
-def test_streams_that_moved_to_another_route(tmp_path: Path, tell: Tell) -> None:
+@ALONE_AND_TWINS
+def test_streams_that_moved_to_another_route(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """What happened on 2026-04-23: acknowledged and silent from the start. Each names itself within a minute."""
-    with recording(tmp_path, warm_s=0) as built:
+    with recording(tmp_path, collectors=collectors, warm_s=0) as built:
         built.exchange.fault("reroute", streams=["btcusdt@aggTrade", "ethusdt@aggTrade"], route="public")
         built.exchange.fault("cut", how="fin", market="um")
         time.sleep(45)

@@ -55,6 +55,16 @@ def test_between_two_sessions_is_a_gap_with_the_first_ones_cause() -> None:
     assert built.rows(EVER)[0].frames_missing == by_pace(STREAM, seconds(10), seconds(12)) == 19
 
 
+def test_a_gap_after_a_rotation_has_the_cause_of_the_one_that_took_over() -> None:
+    """The next connection opened, and nothing ever came on it: the gap begins where the old one ended."""
+    built = coverage(("a", opened(0)), ("b", opened(8)), ("a", closed(10, "rotation")), ("b", closed(8, "stale")))
+    assert spans(built.rows(EVER)) == [(10, None, "stale")]
+    built.add("c", opened(30))
+    assert spans(built.rows(EVER)) == [(10, 30, "stale")]
+    built = coverage(("a", opened(0)), ("a", closed(5)), ("b", opened(7)), ("b", closed(10, "rotation")))
+    assert spans(built.rows(EVER)) == [(5, 7, "disconnect"), (10, None, "rotation")]
+
+
 def test_after_the_last_session_the_row_is_open_and_keeps_its_id() -> None:
     """An open gap has no end; when a session opens the same row is closed."""
     built = coverage(("a", opened(0)), ("a", closed(10, "maintenance")))
