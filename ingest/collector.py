@@ -203,7 +203,7 @@ class Collector:
         """Subscribes streams, all of the seat where none are named, but those that are paused."""
         wanted = self.streams if streams is None else streams
         streams = [stream for stream in wanted if stream not in self.paused]
-        silent_s = self._current.silent_s() if self._current not in (None, subscriber) else {}
+        silent_s = self._current.silent_s() if self._current is not None else {}
         subscriber.want(streams, frozenset(self.doubted()), silent_s)
         for stream in streams:
             if stream in self.flagged:

@@ -83,12 +83,13 @@ def accounted(built: House, tell: Tell, *causes: str) -> Account:
     return result
 
 
-def all_connected(built: House, collectors: int, within_s: float = 30.0) -> None:
-    """Waits until each collector has its three connections: um's two routes, and spot."""
+def all_connected(built: House, collectors: int, within_s: float = 30.0) -> list[int]:
+    """As `connections`, when each collector has its three: um's two routes, and spot."""
     deadline = time.monotonic() + within_s
     while len(found := connections(built)) != 3 * collectors:
         assert time.monotonic() < deadline, f"{found}: not every connection came back"
         time.sleep(0.1)
+    return found
 
 
 def connections(built: House, market: str | None = None) -> list[int]:

@@ -7,13 +7,11 @@ import pytest
 
 from tests.conftest import LENGTH, Tell
 from tests.sims.house import House
-from tests.sims.matrix import LONG, accounted, connections, recording
+from tests.sims.matrix import LONG, accounted, all_connected, connections, recording
 
 pytestmark = LONG
 
 ROUNDS = max(1, round(LENGTH / 2))
-CONNECTIONS = 3
-"""Of each collector: um's two routes, and spot."""
 
 
 @pytest.mark.parametrize("how", ["fin", "rst", "half_open"])
@@ -41,11 +39,8 @@ def test_a_collector_killed_beside_its_twin(tmp_path: Path, tell: Tell) -> None:
 
 def _of_one_collector(built: House) -> list[int]:
     """The older half of the connections, when all are there: those of one collector."""
-    deadline = time.monotonic() + 30
-    while len(found := connections(built)) != 2 * CONNECTIONS:
-        assert time.monotonic() < deadline, f"{found}: not every connection came back"
-        time.sleep(0.1)
-    return found[:CONNECTIONS]
+    found = all_connected(built, 2)
+    return found[: len(found) // 2]
 
 
 def test_two_collectors_cut_out_of_phase(tmp_path: Path, tell: Tell) -> None:
