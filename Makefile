@@ -45,7 +45,7 @@ bench: venv ## measure; nothing passes or fails
 	$(BIN)/python -m tests.bench $(ARGS)
 
 soak: venv ## run the simulations at full length; writes docs/reliability.md (about half an hour)
-	MASERVER_TEST_LENGTH=$(LENGTH) $(BIN)/python -m pytest tests/sims -n 4 --dist worksteal --reliability docs/reliability.md $(ARGS)
+	MASERVER_TEST_LENGTH=$(LENGTH) $(BIN)/python -m pytest tests/sims -n 5 --dist loadfile --reliability docs/reliability.md $(ARGS)
 
 lock: venv ## resolve requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	$(LOCK) --output-file requirements/run.txt && $(LOCK) --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
