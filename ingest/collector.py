@@ -319,6 +319,11 @@ class Collector:
         return self._rotation.rotations
 
     @property
+    def failed_rotations(self) -> int:
+        """How often the next connection could not be opened, or did not deliver and was given up."""
+        return self._rotation.failures
+
+    @property
     def resubscribed(self) -> int:
         """How often a stream was subscribed again for its silence."""
         return self._resubscribed + sum(subscriber.resubscribed for subscriber in self._living())

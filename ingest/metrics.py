@@ -55,6 +55,7 @@ class IngestMetrics(MetricsSource):
         connects = counter("connects", "Connections opened.")
         failures = counter("connect_failures", "Connections refused.")
         rotations = counter("rotations", "Connections that the next one replaced without a gap.")
+        failed = counter("failed_rotations", "Next connections that were not opened, or did not deliver.")
         resubscribed = counter("resubscribed", "Streams subscribed again, for they were silent.")
         connected = GaugeMetricFamily("maserver_ingest_connected", "1 while connected.", labels=["seat"])
         lag = GaugeMetricFamily(
@@ -65,10 +66,11 @@ class IngestMetrics(MetricsSource):
             connects.add_metric(seat, collector.connects)
             failures.add_metric(seat, collector.failures)
             rotations.add_metric(seat, collector.rotations)
+            failed.add_metric(seat, collector.failed_rotations)
             resubscribed.add_metric(seat, collector.resubscribed)
             connected.add_metric(seat, collector.connected)
             lag.add_metric(seat, collector.lag_s)
-        yield from (connects, failures, rotations, resubscribed, connected, lag)
+        yield from (connects, failures, rotations, failed, resubscribed, connected, lag)
 
     def _redis(self) -> Iterator[Metric]:
         producer = self._producer

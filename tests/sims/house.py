@@ -1,11 +1,13 @@
 """The whole house for a test: simulated exchange, real Redis, the services as processes that can be killed."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -124,6 +126,13 @@ class House:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
+    def metrics(self, name: str) -> str:
+        """What a service tells Prometheus now."""
+        lines = map(json.loads, self.log(name).splitlines())
+        ports = [line["metrics_port"] for line in lines if "metrics_port" in line]
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[-1]}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
     def wait_for_frames(self, count: int, within_s: float = 30.0) -> None:
         """Waits until so many entries are in Redis, over all streams."""
         deadline = time.monotonic() + within_s
@@ -132,6 +141,14 @@ class House:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"fewer than {count} entries came\n{self.log('ingest')[-3000:]}")
                 time.sleep(0.1)
+
+    def wait_for_words(self, service: str, words: str, within_s: float = 60.0) -> None:
+        """Waits until a service has said them in its log."""
+        deadline = time.monotonic() + within_s
+        while words not in self.log(service):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{service} did not say {words!r}\n{self.log(service)[-3000:]}")
+            time.sleep(0.1)
 
     def settle(self) -> None:
         """Stops collecting, and waits until an archiver has written everything and moved its positions."""

@@ -43,6 +43,9 @@ def test_a_rotation_without_a_name(collectors: int, names: OwnNames, tmp_path: P
     with recording(tmp_path, collectors=collectors, names=names, INGEST__ROTATE_AFTER_S=3) as built:
         names.take()
         time.sleep(9)
+        for name in collector_names(collectors):
+            failed = re.findall("maserver_ingest_failed_rotations_total{.*} (.*)", built.metrics(name))
+            assert sum(map(float, failed)) >= 1, failed
         names.give()
         time.sleep(6)
         assert accounted(built, tell).missing == {}
