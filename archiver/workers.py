@@ -1,13 +1,13 @@
 """The processes that do the heavy work: a pool that is replaced when one of its workers dies."""
 
 import asyncio
-import ctypes
 import logging
 import os
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from common import heap
 from common.service import Service
 
 log = logging.getLogger(__name__)
@@ -16,20 +16,16 @@ Result = TypeVar("Result")
 
 
 _KEPT_BYTES = 32 << 20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
 def _start() -> None:
     """Who receives goes first: at a minute's end the workers would take every core from the collector and Redis.
 
-    A worker keeps the memory that it frees, for the next minute takes as much: giving it back and having each page of
-    it cleared again was a fifth of its time.
+    A worker keeps the memory that it frees: giving it back, and having each page of it cleared again for the next
+    minute, was a fifth of its time.
     """
     os.nice(10)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc has it
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    heap.keep(_KEPT_BYTES)
 
 
 class WorkerLost(OSError):

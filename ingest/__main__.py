@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from common import heap
 from common.clock import asleep_s, now_ns
 from common.gate import pack_sample
 from common.producer import Producer
@@ -35,6 +36,7 @@ class Starved(Exception):
 
 async def ingest(service: Service) -> None:
     """Collects until the service stops; then closes the sessions and waits until all of it is durable."""
+    heap.share()  # the spill's thread reads back what the loop has let go of
     settings = service.settings
     directory = Directory(settings)
     symbols = await _unless_stopped(directory.resolve(), service.stopping)

@@ -19,7 +19,7 @@ from typing import Protocol
 from common.streams import Stream
 from tests.bench.naive import GROUP, STREAM
 from tests.bench.probe import Probe
-from tests.bench.processes import Peak, Watcher, cpu_s
+from tests.bench.processes import Peak, Watcher, cpu_s, kept
 from tests.redis_server import RedisServer
 from tests.sims.exchange.client import Exchange
 from tests.sims.exchange.symbols import default_symbols
@@ -44,8 +44,10 @@ class Run:
     """What one run gave.
 
     Attributes:
-        cpu_s: Process to CPU seconds per million frames.
-        frames_s: Frames a second that came into Redis.
+        frames: How many came into Redis.
+        kept: How many ingest took and kept: in flood, what Redis does not take in time is on its disk.
+        seconds: In so long.
+        cpu_s: Process to CPU seconds per million frames: ingest's of those that it kept, the others' of those in Redis.
         latencies_ms: Send to Redis, sorted; none in flood.
         memory: Process to its peak.
         redis_bytes: Redis memory a frame, pending entry included where there is one.
@@ -57,6 +59,7 @@ class Run:
     chain: str
     mode: str
     frames: int
+    kept: int
     seconds: float
     cpu_s: dict[str, float]
     latencies_ms: list[float]
@@ -72,7 +75,13 @@ class Run:
 
     @property
     def frames_s(self) -> float:
+        """Frames a second that came into Redis."""
         return self.frames / self.seconds
+
+    @property
+    def kept_s(self) -> float:
+        """Frames a second that ingest kept."""
+        return self.kept / self.seconds
 
 
 class Chain(Protocol):
@@ -88,6 +97,7 @@ class Chain(Protocol):
     def stop_ingest(self) -> None: ...
     def is_written(self) -> bool: ...
     def frames(self) -> int: ...
+    def kept(self) -> int: ...
     def dead(self) -> str: ...
     def stop(self) -> None: ...
 
@@ -166,6 +176,9 @@ class HouseChain:
                 reply["entries-added"] for reply in pipeline.execute(raise_on_error=False) if isinstance(reply, dict)
             )
 
+    def kept(self) -> int:
+        return kept(self._house)
+
     def dead(self) -> str:
         """The end of the log of a service that ended by itself; empty while all live."""
         for name in self._started:
@@ -227,6 +240,9 @@ class NaiveChain:
         with self._redis.client() as client:
             return int(client.xinfo_stream(STREAM)["entries-added"]) if client.exists(STREAM) else 0
 
+    def kept(self) -> int:
+        return self.frames()
+
     def dead(self) -> str:
         """Which process ended by itself; empty while all live."""
         return ", ".join(f"{name} ended" for name, process in self._processes.items() if process.poll() is not None)
@@ -287,7 +303,8 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
         minute = time.strftime("%H-%M", time.gmtime(time.time() + offset_s))
         pids = {"ingest": ingest, "redis": redis.process.pid, "archiver": archiver}
         with Watcher(pids) as watcher:
-            ingest_before, began_s, ingest_frames = cpu_s(ingest), time.monotonic(), chain.frames()
+            ingest_before, began_s = cpu_s(ingest), time.monotonic()
+            kept_before, came_before = chain.kept(), chain.frames()
             say("measuring")
             time.sleep(seconds * PROBE_AFTER)
             redis_bytes, payload_bytes = _memory_a_frame(chain, redis, empty)
@@ -301,7 +318,7 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
                 latencies = probe.latencies_ms(exchange)
             else:
                 time.sleep(rest_s)
-            came = chain.frames() - ingest_frames
+            held, came = chain.kept() - kept_before, chain.frames() - came_before
             ingest_cpu_s, took_s = cpu_s(ingest) - ingest_before, time.monotonic() - began_s
             chain.stop_ingest()
             say("waiting until all is written")
@@ -312,9 +329,10 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
             chain=name,
             mode=mode,
             frames=came,
+            kept=held,
             seconds=took_s,
             cpu_s={
-                "ingest": ingest_cpu_s / (came / 1e6),
+                "ingest": ingest_cpu_s / (held / 1e6),
                 "redis": (cpu_s(redis.process.pid) - before["redis"]) / millions,
                 "archiver": (cpu_s(archiver) - before["archiver"]) / millions,
             },

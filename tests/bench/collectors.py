@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.bench.chains import SYMBOLS, exchange_args, symbols
-from tests.bench.processes import Peak, Watcher, added, cpu_s, running
+from tests.bench.processes import Peak, Watcher, added, cpu_s, kept, running
 from tests.redis_server import RedisServer
 from tests.sims.exchange.client import Exchange
 from tests.sims.house import ROOT, House
@@ -29,7 +30,8 @@ CHANNELS = {"book tickers": ("bookTicker", "ticker"), "books": ("depth20", "l2_b
 
 @dataclass(frozen=True)
 class Collected:
-    """What one collector gave: CPU seconds per million frames, frames a second in Redis, and its peak of memory."""
+    """What one collector gave: CPU seconds per million frames and frames a second, of those that it kept, and its peak
+    of memory."""
 
     cpu_s: float
     frames_s: float
@@ -69,15 +71,17 @@ def _run(name: str, channel: str, folder: Path, tls: dict[str, Path], python: Pa
             stack.callback(house.close)
             house.start("ingest", **env)
             process = house.process("ingest")
+            count = partial(kept, house)
         else:
             where = (exchange.um_ws, exchange.http, str(redis.port))
             command = [str(python), str(SCRIPT), channel, *where, ",".join(symbols())]
             process = stack.enter_context(running(command, folder, env, folder / "cryptofeed.out"))
+            count = partial(added, redis)
         _wait(process, redis)
         with Watcher({name: process.pid}) as watcher:
-            frames, used_s, began_s = added(redis), cpu_s(process.pid), time.monotonic()
+            frames, used_s, began_s = count(), cpu_s(process.pid), time.monotonic()
             time.sleep(SECONDS)
-            frames, used_s = added(redis) - frames, cpu_s(process.pid) - used_s
+            frames, used_s = count() - frames, cpu_s(process.pid) - used_s
             took_s = time.monotonic() - began_s
         if not frames:
             raise RuntimeError(f"{name}: nothing came in {took_s:.0f} s")

@@ -1,6 +1,7 @@
 """What processes cost: CPU time and memory, theirs and their children's, from /proc; and what they did for it."""
 
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.redis_server import RedisServer
+from tests.sims.house import House
 
 _EVERY_S = 1.0
 
@@ -107,3 +109,14 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def kept(house: House) -> int:
+    """Frames that a house's collector took since its start, less those that it had to drop: in flood, what Redis does
+    not take in time is on the collector's own disk."""
+    metrics = house.metrics("ingest")
+    taken, dropped = (
+        sum(map(float, re.findall(rf"^maserver_ingest_{name}_total(?:{{.*}})? (.*)$", metrics, re.MULTILINE)))
+        for name in ("frames", "frames_dropped")
+    )
+    return int(taken - dropped)
