@@ -9,10 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from common import config, ledger
+from common import config, ledger, tables
 from common.config import ConfigError
-
-TABLE_WIDTH = 140
 
 COMMANDS = ("status", "verify")
 
@@ -69,9 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 def _status(data: Path) -> int:
     from archiver import status
 
-    console = Console()
-    # a table that is cut says nothing: a narrow terminal wraps it, a pipe gets it whole
-    Console(width=max(console.width, TABLE_WIDTH)).print(status.render(status.collect(data)))
+    tables.show(status.render(status.collect(data)))
     return 0
 
 

@@ -9,7 +9,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def share() -> None:
-    """All threads take from one heap, from now on.
+    """All threads take from one heap; to be called before there is a second thread, which would have one of its own.
 
     Where one thread reads back what another let go of, each heap would grow to the size of both.
     """

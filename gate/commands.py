@@ -6,15 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from common import config
+from common import config, tables
 from common.clock import now_ns
 from common.config import ConfigError
 from common.wire import LinkLost, ReplyError
 from gate import status
 
-TABLE_WIDTH = 150
 LAST_EVENTS = 20
 
 COMMANDS = ("status",)
@@ -42,10 +39,7 @@ def main(argv: Sequence[str]) -> int:
     except (LinkLost, ReplyError, ValueError) as error:
         print(f"the gate's state cannot be read: {error}", file=sys.stderr)
         return 1
-    console = Console()
-    # a table that is cut says nothing: a narrow terminal wraps it, a pipe gets it whole
-    shown = status.render(seen, now_ns(), settings.gate.silent_after_s)
-    Console(width=max(console.width, TABLE_WIDTH)).print(shown)
+    tables.show(status.render(seen, now_ns(), settings.gate.silent_after_s))
     return 0
 
 

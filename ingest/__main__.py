@@ -28,6 +28,7 @@ SILENT_AFTER_S = 30.0
 """Without any frame for so long the collector is ill, where a channel with a beat is recorded."""
 
 QUIET_AFTER_S = 600.0
+"""Without any sign of the exchange, where no such channel is; it pings every three minutes."""
 
 
 class Starved(Exception):
@@ -36,7 +37,6 @@ class Starved(Exception):
 
 async def ingest(service: Service) -> None:
     """Collects until the service stops; then closes the sessions and waits until all of it is durable."""
-    heap.share()  # the spill's thread reads back what the loop has let go of
     settings = service.settings
     directory = Directory(settings)
     symbols = await _unless_stopped(directory.resolve(), service.stopping)
@@ -96,12 +96,14 @@ def _obey(fleet: Fleet, gatekeeper: Gatekeeper) -> None:
 
 async def _watch(service: Service, fleet: Fleet, producer: Producer) -> None:
     """Looks after the whole each second: health by the age of data, jumps of the clocks, the gate's samples; returns
-    where nothing came for so long that the service must end."""
+    where nothing came for so long that the service must end. Liquidations may not come for hours: where nothing but
+    such is recorded, the exchange's pings are what shows that it would be heard."""
     settings = service.settings
     steady = {"depth20", "aggTrade", "markPrice", "bookTicker"} & set(settings.channels)
+    irregular = set(settings.channels) <= {"forceOrder"}
     service.health.expect("frames", SILENT_AFTER_S if steady else QUIET_AFTER_S)
     service.health.expect("redis", SILENT_AFTER_S)
-    before, moved_s = 0, time.monotonic()
+    before, alive_ns, moved_s = 0, 0, time.monotonic()
     clocks = Clocks(now_ns(), time.monotonic(), asleep_s())
     while True:
         await asyncio.sleep(TICK_S)
@@ -117,6 +119,9 @@ async def _watch(service: Service, fleet: Fleet, producer: Producer) -> None:
         if received != before or fleet.is_paused:
             service.health.beat("frames")
             before, moved_s = received, now.monotonic_s
+        elif irregular and fleet.alive_ns != alive_ns:
+            service.health.beat("frames")
+            alive_ns = fleet.alive_ns
         if producer.taken or not producer.held_bytes:
             service.health.beat("redis")
         if now.monotonic_s - moved_s > settings.ingest.exit_after_s and fleet.is_due:
@@ -128,6 +133,7 @@ async def _watch(service: Service, fleet: Fleet, producer: Producer) -> None:
 
 
 if __name__ == "__main__":
+    heap.share()  # the spill's thread reads back what the loop has let go of
     run(
         "ingest",
         ingest,

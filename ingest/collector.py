@@ -310,6 +310,11 @@ class Collector:
         return self._received + sum(subscriber.lanes.counter for subscriber in self._living())
 
     @property
+    def alive_ns(self) -> int:
+        """When the exchange was last heard here, pings included; 0 without a connection."""
+        return max((subscriber.alive_ns for subscriber in self._living()), default=0)
+
+    @property
     def dropped(self) -> int:
         """Frames received and not kept."""
         return self._dropped + sum(subscriber.lanes.dropped for subscriber in self._living())

@@ -1,8 +1,8 @@
 """One WebSocket to the exchange: the only module that knows which client library does it.
 
-picows over uvloop costs a third of what `websockets` does per frame (make bench). It answers the exchange's pings by
-itself with the same payload, asks a silent peer with a ping of its own, and offers no compression: the exchange has
-negotiated it badly (reference/binance-protocol.md section 1.7).
+picows over uvloop costs a third of what `websockets` does per frame (make bench). It asks a silent peer with a ping,
+and offers no compression: the exchange has negotiated it badly (reference/binance-protocol.md section 1.7). The
+exchange's own pings are answered here: picows would do it without a word, and there may be no other sign of life.
 """
 
 import asyncio
@@ -49,8 +49,9 @@ class Connection(WSListener):
         self._fragments: list[bytes] = []
         self._fragments_ns = 0
         self._reason = ""
+        self._pinged_ns = 0
         self.heard_ns = now_ns()
-        """When the exchange was last heard, pings and pongs included."""
+        """When the exchange last sent a message. Pings do not count: they go on where the data has died."""
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done when the connection is gone, with the reason in words."""
 
@@ -70,18 +71,35 @@ class Connection(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         receive_ns = now_ns()
-        self.heard_ns = receive_ns
         kind = frame.msg_type
         if kind in _DATA and frame.fin:
+            self.heard_ns = receive_ns
             self._on_message(receive_ns, frame.get_payload_as_bytes())
         elif kind in _DATA or kind == WSMsgType.CONTINUATION:
+            self.heard_ns = receive_ns
             self._fragment(receive_ns, frame)
+        elif kind == WSMsgType.PING:
+            self._pinged_ns = receive_ns
+            transport.send_pong(frame.get_payload_as_bytes())
         elif kind == WSMsgType.CLOSE:
+            self.heard_ns = receive_ns
             said = frame.get_payload_as_bytes()
             code = int.from_bytes(said[:2], "big") if len(said) >= 2 else "no code"
             self._reason = f"the exchange closed it: {code} {said[2:].decode(errors='replace')}".rstrip()
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
+
+    def is_user_specific_pong(self, frame: WSFrame) -> bool:
+        """Asked of each frame after a ping of picows's: the pong comes here and nowhere else."""
+        is_pong = frame.msg_type == WSMsgType.PONG
+        if is_pong:
+            self._pinged_ns = now_ns()
+        return is_pong
+
+    @property
+    def alive_ns(self) -> int:
+        """When the exchange was last heard at all, pings and pongs included."""
+        return max(self.heard_ns, self._pinged_ns)
 
     def _fragment(self, receive_ns: int, frame: WSFrame) -> None:
         """A message in several frames: its receive time is that of the first of them."""
@@ -126,6 +144,7 @@ async def connect(
                 lambda: Connection(on_message),
                 url,
                 websocket_handshake_timeout=timeout_s,
+                enable_auto_pong=False,
                 enable_auto_ping=True,
                 auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
                 auto_ping_idle_timeout=idle_ping_s,

@@ -217,6 +217,11 @@ class Fleet:
         return self._retired_dropped + sum(collector.dropped for collector in self.collectors)
 
     @property
+    def alive_ns(self) -> int:
+        """When the exchange was last heard on any connection, pings included; 0 before."""
+        return max((collector.alive_ns for collector in self.collectors), default=0)
+
+    @property
     def is_paused(self) -> bool:
         """Whether nothing is to come: the gate has closed every stream, or there is none."""
         return all(stream in collector.paused for stream, collector in self._seat_of.items())

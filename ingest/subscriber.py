@@ -277,6 +277,11 @@ class Subscriber:
 
     # What it says of itself.
 
+    @property
+    def alive_ns(self) -> int:
+        """When the exchange was last heard, pings included."""
+        return self._connection.alive_ns
+
     def doubted(self) -> list[Stream]:
         """The streams that are silent and should not be."""
         return self._watch.doubted()

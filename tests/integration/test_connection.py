@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 import uvloop
+from websockets.asyncio.server import ServerConnection, serve
 
 from ingest.connection import Connection, connect
 
@@ -86,3 +87,38 @@ def test_a_reset_right_behind_data_is_noticed(
     assert received == peer.messages
     assert connection.closed.done()
     assert connection.closed.result() == "the connection was lost without a close frame"
+
+
+@pytest.mark.parametrize("who_asks", ["exchange", "collector"])
+def test_pings_and_pongs_are_a_sign_of_life(who_asks: str) -> None:
+    """Of a connection whose streams are all silent, the only one, and no message; and the exchange gets its pong."""
+    answered: list[float] = []
+
+    async def peer(client: ServerConnection) -> None:
+        if who_asks == "exchange":
+            await asyncio.sleep(0.1)
+            answered.append(await (await client.ping(b"1700000000000")))
+        await client.wait_closed()
+
+    async def story() -> tuple[int, int]:
+        async with serve(peer, "127.0.0.1", 0, ping_interval=None) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            idle_ping_s = 60.0 if who_asks == "exchange" else 0.1
+            connection = await connect(
+                f"ws://127.0.0.1:{port}/",
+                lambda *_: None,
+                timeout_s=5,
+                idle_ping_s=idle_ping_s,
+                max_frame_bytes=1 << 20,
+            )
+            began_ns = connection.heard_ns
+            await asyncio.sleep(0.5)
+            assert connection.heard_ns == began_ns
+            alive_ns = connection.alive_ns
+            connection.close("enough")
+        return began_ns, alive_ns
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        began_ns, alive_ns = runner.run(story())
+    assert alive_ns - began_ns >= 90_000_000
+    assert len(answered) == (who_asks == "exchange")

@@ -1,9 +1,11 @@
 """Connections and streams that are there and say nothing."""
 
+import re
 import time
 from pathlib import Path
 
 from tests.conftest import LENGTH, Tell
+from tests.sims.house import house
 from tests.sims.matrix import ALONE_AND_TWINS, LONG, accounted, connections, recording
 
 pytestmark = LONG
@@ -82,3 +84,15 @@ def test_nothing_at_all_ends_the_process(tmp_path: Path) -> None:
         assert "the next connection is opened" in log
         for market, streams in names.items():
             built.exchange.fault("speak", market=market, streams=streams)
+
+
+def test_liquidations_that_do_not_come(tmp_path: Path) -> None:
+    """Only what may be silent for hours is recorded, and it is: the exchange's pongs keep the collector well."""
+    with house(tmp_path, MARKETS="um", CHANNELS="forceOrder", INGEST__IDLE_PING_S=1) as built:
+        built.exchange.fault("silence", market="um", streams=["btcusdt@forceOrder", "ethusdt@forceOrder"])
+        built.start("ingest")
+        time.sleep(8)
+        metrics = built.metrics("ingest")
+        (age_s,) = re.findall('maserver_data_age_seconds{what="frames"} (.*)', metrics)
+        assert float(age_s) < 5
+        assert sum(map(float, re.findall("maserver_ingest_frames_total{.*} (.*)", metrics))) == 0
