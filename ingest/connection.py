@@ -7,7 +7,9 @@ exchange's own pings are answered here: picows would do it without a word, and t
 
 import asyncio
 import logging
+import math
 import select
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,13 +44,15 @@ class ConnectFailed(Exception):
 class Connection(WSListener):
     """An open WebSocket. Made by `connect`."""
 
-    def __init__(self, on_message: OnMessage) -> None:
+    def __init__(self, on_message: OnMessage, idle_ping_s: float) -> None:
         self._on_message = on_message
+        self._idle_ping_s = idle_ping_s
         self._transport: WSTransport | None = None
         self._errors = select.poll()
         self._fragments: list[bytes] = []
         self._fragments_ns = 0
         self._reason = ""
+        self._asked_s = math.inf
         self._pinged_ns = 0
         self.heard_ns = now_ns()
         """When the exchange last sent a message. Pings do not count: they go on where the data has died."""
@@ -85,16 +89,28 @@ class Connection(WSListener):
             self.heard_ns = receive_ns
             said = frame.get_payload_as_bytes()
             code = int.from_bytes(said[:2], "big") if len(said) >= 2 else "no code"
-            self._reason = f"the exchange closed it: {code} {said[2:].decode(errors='replace')}".rstrip()
+            words = f"the exchange closed it: {code} {said[2:].decode(errors='replace')}".rstrip()
+            self._reason = self._unanswered() or words
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
 
+    def send_user_specific_ping(self, transport: WSTransport) -> None:
+        """Asks a silent peer; picows lets go of one that does not answer in time, and then of the connection."""
+        self._asked_s = time.monotonic()
+        transport.send_ping()
+
     def is_user_specific_pong(self, frame: WSFrame) -> bool:
-        """Asked of each frame after a ping of picows's: the pong comes here and nowhere else."""
+        """Asked of each frame after such a ping: the pong comes here and nowhere else."""
         is_pong = frame.msg_type == WSMsgType.PONG
         if is_pong:
             self._pinged_ns = now_ns()
+            self._asked_s = math.inf
         return is_pong
+
+    def _unanswered(self) -> str:
+        """Why picows let go, if it did: its close frame may come back, as if the exchange had closed."""
+        is_over = time.monotonic() - self._asked_s > self._idle_ping_s * 0.99
+        return f"a ping was not answered within {self._idle_ping_s:g} s" if is_over else ""
 
     @property
     def alive_ns(self) -> int:
@@ -112,7 +128,8 @@ class Connection(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if not self.closed.done():
-            self.closed.set_result(self._reason or "the connection was lost without a close frame")
+            words = "the connection was lost without a close frame"
+            self.closed.set_result(self._reason or self._unanswered() or words)
 
     def send(self, text: bytes) -> None:
         """One control message."""
@@ -141,7 +158,7 @@ async def connect(
         async with asyncio.timeout(timeout_s):
             await names.look_up(urlsplit(url).hostname or "")
             _, listener = await ws_connect(
-                lambda: Connection(on_message),
+                lambda: Connection(on_message, idle_ping_s),
                 url,
                 websocket_handshake_timeout=timeout_s,
                 enable_auto_pong=False,

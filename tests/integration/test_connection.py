@@ -122,3 +122,19 @@ def test_pings_and_pongs_are_a_sign_of_life(who_asks: str) -> None:
         began_ns, alive_ns = runner.run(story())
     assert alive_ns - began_ns >= 90_000_000
     assert len(answered) == (who_asks == "exchange")
+
+
+def test_a_peer_that_answers_no_ping_is_named() -> None:
+    """Its silence is the reason, not the close frame that picows sends it."""
+    peer = Peer(None)
+
+    async def story() -> str:
+        connection = await connect(peer.url, lambda *_: None, timeout_s=5, idle_ping_s=0.2, max_frame_bytes=1 << 20)
+        async with asyncio.timeout(5):
+            return await connection.closed
+
+    peer.start()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        reason = runner.run(story())
+    peer.now.set()
+    assert reason == "a ping was not answered within 0.2 s"
