@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from common import heap
+from common.channels import CHANNELS
 from common.clock import asleep_s, now_ns
 from common.gate import pack_sample
 from common.producer import Producer
@@ -100,7 +101,7 @@ async def _watch(service: Service, fleet: Fleet, producer: Producer) -> None:
     such is recorded, the exchange's pings are what shows that it would be heard."""
     settings = service.settings
     steady = {"depth20", "aggTrade", "markPrice", "bookTicker"} & set(settings.channels)
-    irregular = set(settings.channels) <= {"forceOrder"}
+    is_sparse = all(CHANNELS[name].is_sparse for name in settings.channels)
     service.health.expect("frames", SILENT_AFTER_S if steady else QUIET_AFTER_S)
     service.health.expect("redis", SILENT_AFTER_S)
     before, alive_ns, moved_s = 0, 0, time.monotonic()
@@ -119,7 +120,7 @@ async def _watch(service: Service, fleet: Fleet, producer: Producer) -> None:
         if received != before or fleet.is_paused:
             service.health.beat("frames")
             before, moved_s = received, now.monotonic_s
-        elif irregular and fleet.alive_ns != alive_ns:
+        elif is_sparse and fleet.alive_ns != alive_ns:
             service.health.beat("frames")
             alive_ns = fleet.alive_ns
         if producer.taken or not producer.held_bytes:

@@ -109,7 +109,7 @@ class Connection(WSListener):
 
     def _unanswered(self) -> str:
         """Why picows let go, if it did: its close frame may come back, as if the exchange had closed."""
-        is_over = time.monotonic() - self._asked_s > self._idle_ping_s * 0.99
+        is_over = time.monotonic() - self._asked_s > self._idle_ping_s * 0.99  # the loop's clock is a little coarser
         return f"a ping was not answered within {self._idle_ping_s:g} s" if is_over else ""
 
     @property

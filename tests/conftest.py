@@ -17,9 +17,6 @@ LENGTH = float(os.environ.get("MASERVER_TEST_LENGTH", "1"))
 """How many times as long as in `make test` the simulations run; `make soak` sets it."""
 
 
-LASTING = ("test_redis_stopped_for_a_while", "test_rotation_all_the_time", "test_two_collectors_cut_out_of_phase")
-
-
 class Tell(Protocol):
     """Notes figures of a run, for the table that `make soak` writes."""
 
@@ -44,10 +41,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return schedule.of(config, log)
 
 
+_LASTING = ("test_redis_stopped_for_a_while", "test_rotation_all_the_time", "test_two_collectors_cut_out_of_phase")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """At full length those come first that last ten minutes and more, or all others would wait for them at the end."""
     if LENGTH > 1:
-        items.sort(key=lambda item: not any(item.name.startswith(name) for name in LASTING))
+        items.sort(key=lambda item: not item.name.startswith(_LASTING))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

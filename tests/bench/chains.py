@@ -19,7 +19,7 @@ from typing import Protocol
 from common.streams import Stream
 from tests.bench.naive import GROUP, STREAM
 from tests.bench.probe import Probe
-from tests.bench.processes import Peak, Watcher, cpu_s, kept
+from tests.bench.processes import Peak, Watcher, cpu_s, kept_frames
 from tests.redis_server import RedisServer
 from tests.sims.exchange.client import Exchange
 from tests.sims.exchange.symbols import default_symbols
@@ -177,7 +177,7 @@ class HouseChain:
             )
 
     def kept(self) -> int:
-        return kept(self._house)
+        return kept_frames(self._house)
 
     def dead(self) -> str:
         """The end of the log of a service that ended by itself; empty while all live."""
@@ -318,7 +318,7 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
                 latencies = probe.latencies_ms(exchange)
             else:
                 time.sleep(rest_s)
-            held, came = chain.kept() - kept_before, chain.frames() - came_before
+            kept, came = chain.kept() - kept_before, chain.frames() - came_before
             ingest_cpu_s, took_s = cpu_s(ingest) - ingest_before, time.monotonic() - began_s
             chain.stop_ingest()
             say("waiting until all is written")
@@ -329,10 +329,10 @@ def run(name: str, mode: str, seconds: float, folder: Path, tls: dict[str, Path]
             chain=name,
             mode=mode,
             frames=came,
-            kept=held,
+            kept=kept,
             seconds=took_s,
             cpu_s={
-                "ingest": ingest_cpu_s / (held / 1e6),
+                "ingest": ingest_cpu_s / (kept / 1e6),
                 "redis": (cpu_s(redis.process.pid) - before["redis"]) / millions,
                 "archiver": (cpu_s(archiver) - before["archiver"]) / millions,
             },

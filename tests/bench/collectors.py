@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.chains import SYMBOLS, exchange_args, symbols
-from tests.bench.processes import Peak, Watcher, added, cpu_s, kept, running
+from tests.bench.processes import Peak, Watcher, added, cpu_s, kept_frames, running
 from tests.redis_server import RedisServer
 from tests.sims.exchange.client import Exchange
 from tests.sims.house import ROOT, House
@@ -71,7 +71,7 @@ def _run(name: str, channel: str, folder: Path, tls: dict[str, Path], python: Pa
             stack.callback(house.close)
             house.start("ingest", **env)
             process = house.process("ingest")
-            count = partial(kept, house)
+            count = partial(kept_frames, house)
         else:
             where = (exchange.um_ws, exchange.http, str(redis.port))
             command = [str(python), str(SCRIPT), channel, *where, ",".join(symbols())]

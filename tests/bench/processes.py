@@ -111,7 +111,7 @@ def running(
             process.wait()
 
 
-def kept(house: House) -> int:
+def kept_frames(house: House) -> int:
     """Frames that a house's collector took since its start, less those that it had to drop: in flood, what Redis does
     not take in time is on the collector's own disk."""
     metrics = house.metrics("ingest")

@@ -18,16 +18,23 @@ from websockets.asyncio.server import ServerConnection, serve
 from ingest.connection import Connection, connect
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
+_CLOSE = 0x88
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Peer(threading.Thread):
-    """An exchange with one client: answers the handshake; when told, sends messages and resets right behind them."""
+    """An exchange with one client: answers the handshake; when told, sends messages and resets right behind them.
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    Args:
+        tls: Its own side; None for a bare socket.
+        closes: Whether it answers a close frame before, and no ping.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None, *, closes: bool = False) -> None:
         super().__init__(daemon=True)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._tls = tls
+        self._closes = closes
         self.url = f"{'wss' if tls else 'ws'}://localhost:{self._listener.getsockname()[1]}/stream"
         self.now = threading.Event()
         self.messages: list[bytes] = []
@@ -45,6 +52,10 @@ class Peer(threading.Thread):
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
         )
+        if self._closes:
+            while client.recv(4096)[0] != _CLOSE:
+                continue
+            client.sendall(bytes((_CLOSE, 2)) + struct.pack("!H", 1001))
         self.now.wait()
         client.sendall(b"".join(b"\x81\x7e" + struct.pack("!H", len(message)) + message for message in self.messages))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
@@ -124,9 +135,10 @@ def test_pings_and_pongs_are_a_sign_of_life(who_asks: str) -> None:
     assert len(answered) == (who_asks == "exchange")
 
 
-def test_a_peer_that_answers_no_ping_is_named() -> None:
-    """Its silence is the reason, not the close frame that picows sends it."""
-    peer = Peer(None)
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_peer_that_answers_no_ping_is_named(closes: bool) -> None:
+    """Its silence is the reason, not the close frame that picows sends it and that may come back."""
+    peer = Peer(None, closes=closes)
 
     async def story() -> str:
         connection = await connect(peer.url, lambda *_: None, timeout_s=5, idle_ping_s=0.2, max_frame_bytes=1 << 20)

@@ -13,10 +13,9 @@ _SAYS = """
 import ctypes, threading
 from common import heap
 {first}
-kept = []
-thread = threading.Thread(target=lambda: kept.append(ctypes.CDLL(None).malloc(4096)))
-thread.start(); thread.join()
 libc = ctypes.CDLL(None)
+thread = threading.Thread(target=libc.malloc, args=(4096,))
+thread.start(); thread.join()
 libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
 libc.fflush(None)
 """
