@@ -35,13 +35,13 @@ class House:
             env=clean | {f"MASERVER_{name}": value for name, value in given.items()},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            bufsize=0,  # else `until` reads ahead, and `communicate` never sees what it read
         )
 
     def until(self, pattern: str) -> str:
         """Reads up to the line that has this pattern."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
+        for line in map(bytes.decode, self.process.stdout):
             self.said += line
             if re.search(pattern, line):
                 return line
@@ -49,7 +49,7 @@ class House:
 
     def end(self) -> int:
         """Waits for the end; gives the exit code."""
-        self.said += self.process.communicate(timeout=30)[0]
+        self.said += self.process.communicate(timeout=30)[0].decode()
         return self.process.returncode
 
     def children(self) -> list[psutil.Process]:

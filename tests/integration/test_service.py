@@ -36,7 +36,7 @@ class Running:
             env=clean | given,
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            bufsize=0,  # else `until` reads ahead, and `communicate` never sees what it read
         )
 
     def until(self, message: str) -> dict[str, Any]:
@@ -54,8 +54,8 @@ class Running:
     def end(self) -> tuple[int, str, str]:
         """Waits for the end; gives exit code, standard output and the rest of standard error."""
         out, err = self.process.communicate(timeout=20)
-        self.lines += [json.loads(line) for line in err.splitlines() if line.startswith("{")]
-        return self.process.returncode, out, err
+        self.lines += [json.loads(line) for line in err.splitlines() if line.startswith(b"{")]
+        return self.process.returncode, out.decode(), err.decode()
 
     def messages(self) -> list[str]:
         return [line["message"] for line in self.lines]
