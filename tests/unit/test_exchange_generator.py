@@ -28,10 +28,16 @@ class _Kept:
 
 
 def _play(
-    market: str, channel: str, slots: int = 1_300, seed: int = 1, symbol: str = "BTCUSDT", step_ms: int = 100
+    market: str,
+    channel: str,
+    slots: int = 1_300,
+    seed: int = 1,
+    symbol: str = "BTCUSDT",
+    step_ms: int = 100,
+    loop: int = 0,
 ) -> list[str]:
     clock = [START_MS + 50]
-    feed = SymbolFeed(market, listings(market, [symbol])[0], seed, lambda: clock[0])
+    feed = SymbolFeed(market, listings(market, [symbol])[0], seed, lambda: clock[0], loop=loop)
     stream, kept = ExchangeStream(market, f"{symbol.lower()}@{channel}", keeps_record=True), _Kept()
     stream.subscribers.append(kept)
     feed.wake(channel, stream)
@@ -169,3 +175,15 @@ def test_symbols_differ_in_ticks_and_lots() -> None:
         assert len({listing.tick for listing in listed}) > 1
     assert decimal_text(1_250, 2) == "12.50"
     assert decimal_text(7, 0) == "7"
+
+
+def test_a_looped_book_repeats_its_first_slots_with_new_ids() -> None:
+    """With `loop` the books of later slots are those of the first ones, while times and ids go on."""
+    looped = [json.loads(text) for text in _play("um", "depth20@100ms", slots=50, loop=20)]
+    lived = [json.loads(text) for text in _play("um", "depth20@100ms", slots=20)]
+    books = [(frame["b"], frame["a"]) for frame in looped]
+    assert books[:20] == [(frame["b"], frame["a"]) for frame in lived]
+    assert books[20:40] == books[:20]
+    assert books[40:] == books[:10]
+    assert all(before["u"] < after["U"] <= after["u"] for before, after in itertools.pairwise(looped))
+    assert all(before["E"] < after["E"] for before, after in itertools.pairwise(looped))

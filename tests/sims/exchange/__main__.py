@@ -58,7 +58,9 @@ def _tls(options: Options) -> ssl.SSLContext | None:
 
 async def _run(options: Options, clocks: Clocks, player: Player | None, tls: ssl.SSLContext | None) -> None:
     board = Board(options.symbols)
-    generator = Generator(board, clocks, seed=options.seed, rate=options.rate, quiet=options.quiet)
+    generator = Generator(
+        board, clocks, seed=options.seed, rate=options.rate, quiet=options.quiet, loop=options.loop_books
+    )
     server = Server(options, player.find if player else generator.find)
     server.flows = board.flows
 

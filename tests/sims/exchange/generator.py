@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.sims.exchange import frames
 from tests.sims.exchange.bars import MINUTE_MS, Bar
-from tests.sims.exchange.book import Book
+from tests.sims.exchange.book import Book, LoopedBook
 from tests.sims.exchange.streams import ExchangeStream
 from tests.sims.exchange.symbols import Listing
 
@@ -35,6 +35,7 @@ class SymbolFeed:
         clock_ms: The wall clock in ms.
         slot_s: Seconds between two slots; the odds of rare things are reckoned with it.
         is_quiet: Whether nothing happens in 49 of 50 slots, and then nothing is sent.
+        loop: After so many slots the book begins anew, and costs less; 0: never.
 
     Attributes:
         is_halted: Whether it is not traded, and makes no frames.
@@ -49,6 +50,7 @@ class SymbolFeed:
         *,
         slot_s: float = 0.1,
         is_quiet: bool = False,
+        loop: int = 0,
     ) -> None:
         self._market = market
         self._is_um = market == "um"
@@ -56,7 +58,7 @@ class SymbolFeed:
         self._symbol = listing.symbol
         self._rng = random.Random(f"{seed}:{market}:{listing.symbol}")
         self._random = self._rng.random
-        self._book = Book(listing, self._rng)
+        self._book = LoopedBook(listing, self._rng, loop) if loop else Book(listing, self._rng)
         self._clock_ms = clock_ms
         self._is_quiet = is_quiet
         self.is_halted = False

@@ -26,6 +26,7 @@ class Generator:
         seed: Of all that is random.
         rate: How many times faster than the real pace the slots follow one another.
         quiet: Symbols in which almost nothing happens.
+        loop: After so many slots each book begins anew; 0: never.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Generator:
         seed: int = 1,
         rate: float = 1.0,
         quiet: frozenset[str] = frozenset(),
+        loop: int = 0,
     ) -> None:
         self._board = board
         self._clocks = clocks
@@ -43,6 +45,7 @@ class Generator:
         self._seed = seed
         self._slot_s = SLOT_MS / 1_000 / rate
         self._quiet = quiet
+        self._loop = loop
         self._feeds: dict[tuple[str, str], SymbolFeed] = {}
         self._arrays: arrays.AllMarketFeed | None = None
         self._due: list[tuple[float, int, Callable[[], int]]] = []
@@ -85,6 +88,7 @@ class Generator:
                 self._clocks.reader(market),
                 slot_s=self._slot_s,
                 is_quiet=listing.symbol in self._quiet,
+                loop=self._loop,
             )
             feed.is_halted = not self._board.trades(market, listing.symbol)
             self._schedule(feed.slot, listing.rank % self._count / self._count)
