@@ -14,7 +14,12 @@ LATE_BUCKET_S = 60.0
 
 @dataclass(slots=True, eq=False)
 class Bucket:
-    """The frames of one minute of one stream that wait for the minute to be over."""
+    """The frames of one minute of one stream that wait for the minute to be over.
+
+    Attributes:
+        is_rest: Whether parts of the minute are in the archive already.
+        is_part: Whether it was taken as such a part: another bucket has the rest, even if that is nothing.
+    """
 
     minute: Minute
     path: Path
@@ -24,6 +29,8 @@ class Bucket:
     lines: list[bytes] = field(default_factory=list)
     buffered_bytes: int = 0
     spilled_bytes: int = 0
+    is_rest: bool = False
+    is_part: bool = False
 
     @property
     def size_bytes(self) -> int:

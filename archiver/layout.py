@@ -1,13 +1,16 @@
 """What lies in the archive: streams, days and minutes found by their paths (the inverse of `common.paths`)."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from common.channels import MARKETS
+from common.channels import MARKETS, UNKNOWN
 from common.clock import MINUTE_NS, SECOND_NS
 from common.paths import Minute, folder, raw_day
 from common.streams import Stream
+
+_SUFFIX = {"raw": ".zip", "parquet": ".parquet"}
 
 
 def streams(data: Path, kind: str = "raw") -> list[Stream]:
@@ -35,13 +38,34 @@ def bundled_days(data: Path, stream: Stream) -> list[date]:
 
 def minute_files(data: Path, stream: Stream, day: date, kind: str = "raw") -> dict[Minute, Path]:
     """The minute files of a stream's day, sorted."""
-    suffix = {"raw": ".zip", "parquet": ".parquet"}[kind]
     found = {}
-    for path in sorted((data / folder(kind, stream) / day.isoformat()).glob(f"*{suffix}")):
+    for path in sorted((data / folder(kind, stream) / day.isoformat()).glob(f"*{_SUFFIX[kind]}")):
         minute = minute_named(stream, day, path.stem)
         if minute is not None:
             found[minute] = path
     return found
+
+
+def without_parquet(data: Path, streams: Iterable[Stream]) -> list[Minute]:
+    """Minutes with a raw file alone: who wrote them in parts was killed before they were over."""
+    return [
+        minute
+        for stream in streams
+        if stream.channel != UNKNOWN
+        for day in day_folders(data, stream)
+        for name in _names(data, "raw", stream, day) - _names(data, "parquet", stream, day)
+        if (minute := minute_named(stream, day, name)) is not None
+    ]
+
+
+def _names(data: Path, kind: str, stream: Stream, day: date) -> set[str]:
+    """The names of a day's minutes; a folder has up to 1,440, and there are hundreds of streams."""
+    try:
+        with os.scandir(data / folder(kind, stream) / day.isoformat()) as found:
+            names = [entry.name for entry in found]
+    except FileNotFoundError:
+        return set()
+    return {name.removesuffix(_SUFFIX[kind]) for name in names if name.endswith(_SUFFIX[kind])}
 
 
 def minute_named(stream: Stream, day: date, name: str) -> Minute | None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver import derived, lines, members
-from archiver.merge import identity_key, unite
+from archiver.members import CorruptError
+from archiver.merge import identity_key, in_order, unite
 from archiver.neighbours import Neighbours, beside
 from archiver.summaries import Summary
 from common.channels import UNKNOWN
@@ -34,10 +35,15 @@ _TOGETHER = 64
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A minute to write, and the staged files that hold its lines (`common.frame.to_staged_line`, each with `\\n`)."""
+    """A minute to write, and the staged files that hold its lines (`common.frame.to_staged_line`, each with `\\n`).
+
+    Attributes:
+        grows: Whether it is a part: a job with the rest will come, and the Parquet file is made then.
+    """
 
     minute: Minute
     staged: tuple[Path, ...]
+    grows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,7 @@ class Written:
         mismatched: Frames in the file that share connection and counter, but not the payload, with another.
         changed: Whether a file was written.
         raw_bytes: Size of the raw file.
-        parquet_bytes: Size of the Parquet file; 0 where the channel has none.
-        payload_bytes: Sum of the payloads in the file.
+        parquet_bytes: Size of the Parquet file; 0 where the channel has none, or none yet.
         last_ns: The last receive time of each connection, copies that were dropped included.
         rejected: Frames that Parquet cannot hold.
         corrupt: Where a damaged raw file was set aside.
@@ -67,7 +72,6 @@ class Written:
     changed: bool
     raw_bytes: int
     parquet_bytes: int
-    payload_bytes: int
     last_ns: dict[str, int]
     rejected: derived.Rejected | None = None
     corrupt: Path | None = None
@@ -91,6 +95,7 @@ def write_minutes(data: Path, jobs: Sequence[Job]) -> list[Written]:
     staged: dict[Minute, tuple[Path, ...]] = defaultdict(tuple)
     for job in jobs:
         staged[job.minute] += job.staged
+    growing = {job.minute for job in jobs if job.grows} - {job.minute for job in jobs if not job.grows}
     ordered = sorted(staged, key=lambda minute: (stripe(minute.stream, minute.day), minute))
     written: list[Written] = []
     for at in range(0, len(ordered), _TOGETHER):
@@ -98,7 +103,7 @@ def write_minutes(data: Path, jobs: Sequence[Job]) -> list[Written]:
         days = {(each.stream, each.day) for minute in group for each in (minute, *beside(minute))}
         with locked(data, days), Batch() as batch:
             writer = _Writer(data, batch, frozenset(group))
-            finished = [writer.write(minute, staged[minute]) for minute in group]
+            finished = [writer.write(minute, staged[minute], grows=minute in growing) for minute in group]
             batch.commit()
         written += finished
     return written
@@ -112,19 +117,22 @@ class _Writer:
         self._batch = batch
         self._neighbours = Neighbours(data, group)
 
-    def write(self, minute: Minute, staged: Iterable[Path]) -> Written:
+    def write(self, minute: Minute, staged: Iterable[Path], *, grows: bool) -> Written:
         came_content = self._came(minute, staged)
+        appended = self._append(minute, came_content, grows=grows)
+        if appended is not None:
+            return appended
         old_content, archived, corrupt = self._archived(minute)
         plain = None if archived else _plain(minute, came_content)
         if plain is not None and not self._neighbours.near(minute, {plain.connection}, (plain.first_ns, plain.last_ns)):
-            return self._write_plain(minute, plain, corrupt)
+            return self._write_plain(minute, plain, corrupt, grows=grows)
         came = lines.parse(came_content)
         merged = unite(
             identity_key(minute.stream), came, archived=archived, neighbours=self._near(minute, came, archived)
         )
         self._neighbours.remember(minute, merged.frames)
         if not merged.frames:
-            return Written(minute, 0, len(came), merged.doubled, 0, False, 0, 0, 0, {}, corrupt=corrupt)
+            return Written(minute, 0, len(came), merged.doubled, 0, False, 0, 0, {}, corrupt=corrupt)
         if old_content and merged.frames == archived:
             content = old_content
         elif not old_content and _stands(came_content, merged.frames, came):
@@ -135,13 +143,13 @@ class _Writer:
         crc = members.crc_of(content)
         raw_path = self._data / raw_minute(minute)
         if changed:
-            raw_bytes = self._pack(minute, content, Summary.of(merged.frames), crc)
+            raw_bytes = self._pack(minute, content, Summary.of(merged.frames, parts=int(grows)), crc)
         else:
             raw_bytes = raw_path.stat().st_size
             self._batch.stands(raw_path)  # a writer that was killed after the rename did not make it durable
         side = derived.Side()
-        if minute.stream.channel != UNKNOWN:
-            path = self._data / parquet_minute(minute)
+        path = self._data / parquet_minute(minute)
+        if self._derives(minute, grows=grows):
             kept = None if changed else derived.fresh(path, crc)
             rows = merged.frames if kept else _plain(minute, content) or merged.frames
             side = kept or derived.write(self._batch.temporary(path), minute.stream, rows, crc)
@@ -155,20 +163,74 @@ class _Writer:
             changed=changed,
             raw_bytes=raw_bytes,
             parquet_bytes=side.size_bytes,
-            payload_bytes=sum([len(frame.payload) for frame in merged.frames]),
             last_ns=_last_ns([*archived, *came]),
             rejected=side.rejected,
             corrupt=corrupt,
         )
 
-    def _write_plain(self, minute: Minute, plain: "Plain", corrupt: Path | None) -> Written:
+    def _append(self, minute: Minute, content: bytes, *, grows: bool) -> Written | None:
+        """Puts lines, if any, behind those of a file that grows, where that is all that a union would do; else None."""
+        path = self._data / raw_minute(minute)
+        found = members.growing(path, minute)
+        if found is None:
+            return None
+        member, held, packed = found
+        part = _part(minute, content) if content else None
+        if content and not (part and self._follows(minute, held, part)):
+            return None
+        side = derived.Side()
+        derives = self._derives(minute, grows=grows)
+        try:
+            whole = members.unpack(member, packed) + content if derives else b""
+        except CorruptError:  # it is set aside on the longer way
+            return None
+        if part is not None:
+            held = held.extended(part)
+            member, packed = members.extend(member, packed, content, held)
+            raw_bytes = self._batch.write(path, members.minute_zip(member, packed))
+        else:
+            raw_bytes = path.stat().st_size
+            self._batch.stands(path)
+        self._neighbours.remember_packed(minute, member, held, packed)
+        if derives:
+            rows = _plain(minute, whole) or lines.parse(whole)
+            temporary = self._batch.temporary(self._data / parquet_minute(minute))
+            side = derived.write(temporary, minute.stream, rows, member.crc)
+        return Written(
+            minute,
+            rows=held.rows,
+            staged_rows=part.rows if part else 0,
+            doubled=0,
+            mismatched=0,
+            changed=True,
+            raw_bytes=raw_bytes,
+            parquet_bytes=side.size_bytes,
+            last_ns={name: last_ns for name, (_, _, last_ns) in (held.connections or {}).items()},
+            rejected=side.rejected,
+            corrupt=newest_aside(path),
+        )
+
+    def _follows(self, minute: Minute, held: Summary, part: Summary) -> bool:
+        """Whether all of a part came behind what is held, on the same connection, and no neighbour may have copies."""
+        name = part.connection
+        if name is None or name != held.connection or part.first_ns <= held.last_ns:
+            return False
+        return not self._neighbours.near(minute, {name}, (part.first_ns, part.last_ns))
+
+    def _derives(self, minute: Minute, *, grows: bool) -> bool:
+        """Whether the Parquet file is written now: parts have none, but one that is there always fits its raw file."""
+        if minute.stream.channel == UNKNOWN:
+            return False
+        return not grows or (self._data / parquet_minute(minute)).exists()
+
+    def _write_plain(self, minute: Minute, plain: "Plain", corrupt: Path | None, *, grows: bool) -> Written:
         self._neighbours.remember(minute, plain)
         crc = members.crc_of(plain.content)
-        connections = {plain.connection: (len(plain), plain.first_ns, plain.last_ns)}
-        summary = Summary(len(plain), plain.first_ns, plain.last_ns, connections)
-        raw_bytes = self._pack(minute, plain.content, summary, crc)
-        path = self._data / parquet_minute(minute)
-        side = derived.write(self._batch.temporary(path), minute.stream, plain, crc)
+        raw_bytes = self._pack(minute, plain.content, plain.summary(parts=int(grows)), crc)
+        side = derived.Side()
+        if self._derives(minute, grows=grows):
+            temporary = self._batch.temporary(self._data / parquet_minute(minute))
+            side = derived.write(temporary, minute.stream, plain, crc)
         return Written(
             minute,
             rows=len(plain),
@@ -178,7 +240,6 @@ class _Writer:
             changed=True,
             raw_bytes=raw_bytes,
             parquet_bytes=side.size_bytes,
-            payload_bytes=plain.payload_bytes,
             last_ns={plain.connection: plain.last_ns},
             rejected=side.rejected,
             corrupt=corrupt,
@@ -223,6 +284,15 @@ class _Writer:
             aside = set_aside(path)
             log.error("a damaged minute file was set aside: %s", error, extra={"file": str(aside)})
             return b"", [], aside
+
+
+def _part(minute: Minute, content: bytes) -> Summary | None:
+    """What staged lines hold, if they can stand in the archive as they are: of one connection, sorted, all JSON."""
+    plain = _plain(minute, content)
+    if plain is not None:
+        return plain.summary()
+    frames = lines.parse(content)
+    return Summary.of(frames) if in_order(frames) and _stands(content, frames, frames) else None
 
 
 def _plain(minute: Minute, content: bytes) -> "Plain | None":

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver import lines, members
+from archiver.members import Member
 from archiver.merge import near_ns
+from archiver.summaries import Summary
 from common.frame import Frame
 from common.paths import Minute, raw_day, raw_minute
 
@@ -33,6 +35,7 @@ class Neighbours:
         self._data = data
         self._group = group
         self._pending: dict[Minute, list[Frame]] = {}
+        self._packed: dict[Minute, tuple[Member, Summary, bytes]] = {}
 
     def near(self, minute: Minute, names: set[str], times_ns: tuple[int, int]) -> list[Frame]:
         """What the neighbours hold near the first and the last receive time of a minute.
@@ -46,10 +49,20 @@ class Neighbours:
             if other in self._pending:
                 near += self._pending[other]
                 continue
+            if other in self._packed:
+                member, summary, packed = self._packed[other]
+                if _may_hold_copies(summary, names, earliest, latest):
+                    near += lines.parse(members.unpack(member, packed))
+                continue
             for path in (self._data / raw_minute(other), self._data / raw_day(other.stream, other.day)):
                 near += _read(path, other, names, earliest, latest)
         near = [frame for frame in near if earliest <= frame.receive_ns <= latest]
         return near if len(names.union([frame.connection for frame in near])) > 1 else []
+
+    def remember_packed(self, minute: Minute, member: Member, summary: Summary, packed: bytes) -> None:
+        """Keeps, for the same, a minute that was extended: it is unpacked where a neighbour has another connection."""
+        if not self._group.isdisjoint(beside(minute)):
+            self._packed[minute] = member, summary, packed
 
     def remember(self, minute: Minute, frames: "Sequence[Frame] | Plain") -> None:
         """Keeps what a neighbour in the batch may ask for: the frames near the minute's ends. They are sorted."""
@@ -76,13 +89,17 @@ def _read(path: Path, minute: Minute, names: set[str], earliest: int, latest: in
         if member is None:
             return []
         summary = member.summary
-        if summary is not None:
-            if summary.first_ns > latest or summary.last_ns < earliest:
-                return []
-            if summary.connections is not None and len(names | summary.connections.keys()) == 1:
-                return []
+        if summary is not None and not _may_hold_copies(summary, names, earliest, latest):
+            return []
         with path.open("rb") as file:
             return lines.parse(members.unpack(member, members.read_packed(file, member)))
     except ValueError as error:
         log.warning("a neighbouring minute cannot be read, copies in it are not seen: %s", error)
         return []
+
+
+def _may_hold_copies(summary: Summary, names: set[str], earliest: int, latest: int) -> bool:
+    """Whether a minute has frames of that time, and of another connection than the one of `names`."""
+    if summary.first_ns > latest or summary.last_ns < earliest:
+        return False
+    return summary.connections is None or len(names | summary.connections.keys()) > 1

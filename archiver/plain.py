@@ -6,11 +6,11 @@ Almost every minute of depth20 is plain; where one is not, `archiver.lines` and 
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 from archiver import lines
 from archiver.alike import Alike, Integers
+from archiver.summaries import Summary
 from common.frame import Frame, is_json_line
 
 _HEAD = re.compile(rb'\{"t":(\d+),"c":"([0-9a-zA-Z_.-]{1,64})","n":(\d+),"d":')
@@ -69,14 +69,10 @@ class Plain:
     def last_ns(self) -> int:
         return int(self.receive_ns[-1])
 
-    @cached_property
-    def payload_bytes(self) -> int:
-        """The sum of the payloads."""
-        # a head ends as far behind its last digits, the counter's, as in the first line; `}\n` follows a payload
-        counter = self.alike.runs(0, self.head_bytes)[-1]
-        line_starts = self.alike.starts[:, 0] - self.alike.starts[0, 0]
-        heads = self.alike.ends[:, counter] - line_starts + len(b',"d":')
-        return len(self.content) - int(heads.sum()) - 2 * len(self)
+    def summary(self, *, parts: int = 0) -> Summary:
+        """What it holds."""
+        connections = {self.connection: (len(self), self.first_ns, self.last_ns)}
+        return Summary(len(self), self.first_ns, self.last_ns, connections, parts)
 
     def frames(self) -> list[Frame]:
         """All frames."""

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from functools import lru_cache
 
+from archiver import layout
 from archiver.bookkeeper import Bookkeeper
 from archiver.bucket import Bucket
 from archiver.shards import Shards
@@ -133,6 +134,8 @@ class Recorder:
         gained = sorted(named - set(self._streams))
         if gained:
             await asyncio.to_thread(self._books.take_over, gained)
+            for minute in await asyncio.to_thread(layout.without_parquet, self._data, gained):
+                self._stage.owe(minute, now_s)
             await reader.start(gained)
             self._streams += gained
             self._unread |= set(gained)
@@ -158,13 +161,14 @@ class Recorder:
         if share > TIGHT:
             await reader.positions.trim(self._streams)
         short = share > self._settings.redis_memory_fraction or self.counts.staged_bytes > self._settings.stage_bytes
-        if short and self._writing.is_idle and self._due("short", now_s, SHORT_S):
+        if short and not self._writing.has_lines and self._due("short", now_s, SHORT_S):
             buckets = self._stage.largest(0.75)
-            log.info(
-                "memory is short (redis %.0f %%, staged %d MB): %d minutes are written in parts",
-                100 * share, self.counts.staged_bytes >> 20, len(buckets),
-            )  # fmt: skip
-            self._write(buckets)
+            if buckets:
+                log.info(
+                    "memory is short (redis %.0f %%, staged %d MB): %d minutes are written in parts",
+                    100 * share, self.counts.staged_bytes >> 20, len(buckets),
+                )  # fmt: skip
+            self._write(buckets, in_parts=True)
 
     def _give_up(self, streams: "list[Stream] | set[Stream]") -> None:
         for stream in list(streams):
@@ -223,14 +227,14 @@ class Recorder:
         if self._due("bundle", now_s, BUNDLE_S):
             self._writing.bundle(self._shards.holds, self._settings.bundle_after_s)
 
-    def _write(self, buckets: list[Bucket]) -> None:
+    def _write(self, buckets: list[Bucket], *, in_parts: bool = False) -> None:
         """Hands buckets over to the workers, unless these have enough to do."""
         if self._writing.is_busy:
             return
         taken = []
         for bucket in buckets:
             try:
-                self._stage.take(bucket)
+                self._stage.take(bucket, in_parts=in_parts)
             except OSError as error:
                 self._disk_is_full(error)
                 break

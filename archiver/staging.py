@@ -135,13 +135,23 @@ class Stage:
         return lane
 
     def _bucket(self, lane: _Lane, number: int, now_s: float) -> Bucket:
+        """A bucket for the entry that was read last."""
         minute = Minute(lane.stream, number)
-        self._files += 1
         late = lane.watermark_ns >= minute.end_ns + int(self._grace_s * SECOND_NS)
-        bucket = Bucket(minute, self._folder / f"{self._files}.jsonl", late, now_s, now_s)
-        lane.buckets[number] = bucket
-        lane.undurable[bucket] = Place(lane.before_id, lane.count - 1)
+        return self._open(lane, minute, Place(lane.before_id, lane.count - 1), now_s, is_late=late)
+
+    def _open(self, lane: _Lane, minute: Minute, before: Place, now_s: float, *, is_late: bool = False) -> Bucket:
+        self._files += 1
+        bucket = Bucket(minute, self._folder / f"{self._files}.jsonl", is_late, now_s, now_s)
+        lane.buckets[minute.number] = bucket
+        lane.undurable[bucket] = before
         return bucket
+
+    def owe(self, minute: Minute, now_s: float) -> None:
+        """A minute of which parts are in the archive: when it is over it is to be written, whether more came or not."""
+        lane = self._lanes.get(minute.stream) or self._lane(minute.stream)
+        if minute.number not in lane.buckets:
+            self._open(lane, minute, Place(lane.last_id, lane.count), now_s).is_rest = True
 
     def _event(
         self, lane: _Lane, entry_id: bytes, connection: str, text: bytes, fields: list[bytes], now_s: float
@@ -217,14 +227,24 @@ class Stage:
             chosen.append(bucket)
         return chosen
 
-    def take(self, bucket: Bucket) -> None:
+    def take(self, bucket: Bucket, *, in_parts: bool = False) -> None:
         """The bucket is on its way into the archive; frames of its minute that come now begin a new one.
+
+        Of a minute in parts the last lines are a part too, and the Parquet file is made when nothing is left to come:
+        it takes the longest, and Redis need not keep the lines for it.
+
+        Args:
+            bucket: One that `over` or `largest` gave.
+            in_parts: Whether its minute is not over. One that is late is written as a whole all the same.
 
         Raises:
             OSError: Its last lines could not be written out; it stays.
         """
         bucket.spill()
         del self._lanes[bucket.minute.stream].buckets[bucket.minute.number]
+        bucket.is_part = not bucket.is_late and (in_parts or (bucket.is_rest and bucket.size_bytes > 0))
+        if bucket.is_part:
+            self.owe(bucket.minute, bucket.last_s)
 
     def became_durable(self, stream: Stream, what: Iterable[Bucket | bytes]) -> Place | None:
         """Takes note of what of a stream became durable: buckets that were taken, ids of session events.

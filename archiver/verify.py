@@ -43,7 +43,7 @@ class Problem:
 
 
 _LOST = "What it held is gone from here; a second collector's copy or a backup can replace it, or else it stays a gap"
-_DERIVE = "Remove the Parquet file and rebuild it from the raw one"
+_DERIVE = "Remove it: of a minute the archiver makes it anew when it starts"
 _FRAMES = "This is a fault of Maserver: please report it with the file"
 
 
@@ -133,7 +133,11 @@ class _Day:
             self._check_frames(path, minute, frames, tail)
             tail = _tail(self._stream, frames)
             times.setdefault(minute, []).extend(frame.receive_ns for frame in frames)
-            self._check_parquet(self._data / parquet_minute(minute), iter([frames]))
+            parquet = self._data / parquet_minute(minute)
+            if (
+                parquet.exists() or _age_ns(path) > _STALE_NS
+            ):  # a minute that is written in parts has none until its end
+                self._check_parquet(parquet, iter([frames]))
         for minute in sorted(times):
             for hole in self._silences.after(sorted(times[minute])):
                 where = str(folder("raw", self._stream) / self._day.isoformat())
@@ -207,7 +211,7 @@ class _Day:
         if self._stream.channel == UNKNOWN:
             return
         if not path.exists():
-            self._add(path, "the Parquet file is missing", "Rebuild it from the raw file")
+            self._add(path, "the Parquet file is missing", "Of a minute the archiver makes it anew when it starts")
             return
         try:
             values, strangers, absent = compare.compare(self._stream, minutes, path)

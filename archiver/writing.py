@@ -6,6 +6,8 @@ worker that was killed, is waited out; anything else a worker raises is a fault 
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,8 @@ from common.streams import Stream
 log = logging.getLogger(__name__)
 
 JOB_BUCKETS = 128
+JOB_RESTS = 16
+"""Of minutes in parts: their Parquet is made while lines come, which go first and wait for a job at most."""
 BUSY_BYTES = 512 << 20
 """With so much in the workers' hands nothing more is read."""
 
@@ -61,6 +65,8 @@ class Writing:
         self._books = books
         self._counts = counts
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lines: deque[tuple[list[Job], list[Bucket]]] = deque()
+        self._rests: deque[tuple[list[Job], list[Bucket]]] = deque()
         self._bundling: asyncio.Task[None] | None = None
         self._bytes = 0
         self._written: list[Bucket] = []
@@ -73,7 +79,12 @@ class Writing:
     @property
     def is_idle(self) -> bool:
         """Whether no minute is being written."""
-        return not self._tasks
+        return not (self._tasks or self._lines or self._rests)
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether lines wait to be written, or are."""
+        return self._bytes > 0
 
     def raise_fault(self) -> None:
         """Raises what a worker raised, if it was a fault of ours."""
@@ -90,24 +101,35 @@ class Writing:
         self._written[:0] = written
 
     def submit(self, buckets: Iterable[Bucket]) -> None:
-        """Has buckets written, shared out so that two workers never wait for the same lock."""
-        by_job = {Job(bucket.minute, (bucket.path,)): bucket for bucket in buckets}
-        for part in share(by_job, self._workers.count):
-            for start in range(0, len(part), JOB_BUCKETS):
-                jobs = part[start : start + JOB_BUCKETS]
-                work = self._write(jobs, [by_job[job] for job in jobs])
-                task = asyncio.create_task(work, name="write minutes")
-                self._tasks.add(task)
-                task.add_done_callback(self._ended)
+        """Has buckets written, shared out so that two workers never wait for the same lock; lines go first."""
+        by_job = {_job(bucket): bucket for bucket in buckets}
+        self._bytes += sum(bucket.size_bytes for bucket in by_job.values())
+        for jobs, queue, most in (
+            ([job for job in by_job if job.staged], self._lines, JOB_BUCKETS),
+            ([job for job in by_job if not job.staged], self._rests, JOB_RESTS),
+        ):
+            for part in share(jobs, self._workers.count):
+                for start in range(0, len(part), most):
+                    some = part[start : start + most]
+                    queue.append((some, [by_job[job] for job in some]))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Gives the workers what they can begin with."""
+        while len(self._tasks) < self._workers.count and (queue := self._lines or self._rests):
+            task = asyncio.create_task(self._write(*queue.popleft()), name="write minutes")
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._fault = task.exception()
+        else:
+            self._go_on()
 
     async def _write(self, jobs: list[Job], buckets: list[Bucket]) -> None:
         size = sum(bucket.size_bytes for bucket in buckets)
-        self._bytes += size
         backoff = Backoff(0.5, 10.0)
         try:
             while True:
@@ -155,7 +177,15 @@ class Writing:
             self._bundling = None
 
     async def finish(self, within_s: float) -> None:
-        """Waits for what the workers have in hand."""
-        waiting = self._tasks | ({self._bundling} if self._bundling else set())
-        if waiting:
-            await asyncio.wait(waiting, timeout=within_s)
+        """Waits until all lines in hand are written; what is owed beside them is found at the next start."""
+        self._rests.clear()
+        deadline_s = time.monotonic() + within_s
+        while waiting := self._tasks | ({self._bundling} if self._bundling else set()):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or self._fault is not None:
+                return
+            await asyncio.wait(waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _job(bucket: Bucket) -> Job:
+    return Job(bucket.minute, (bucket.path,) if bucket.spilled_bytes else (), bucket.is_part)

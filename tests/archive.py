@@ -57,9 +57,9 @@ def stage(folder: Path, frames: Iterable[Frame]) -> Path:
     return path
 
 
-def archive(data: Path, *parts: tuple[Minute, list[Frame]]) -> list[Written]:
+def archive(data: Path, *parts: tuple[Minute, list[Frame]], grows: bool = False) -> list[Written]:
     """Stages and writes minutes into the archive."""
-    jobs = [Job(of, (stage(data.parent / "stage", frames),)) for of, frames in parts]
+    jobs = [Job(of, (stage(data.parent / "stage", frames),), grows) for of, frames in parts]
     return write_minutes(data, jobs)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from archiver import layout
 from common.streams import Stream
 from tests.bench.naive import GROUP, STREAM
 from tests.bench.probe import Probe
@@ -145,7 +146,8 @@ class HouseChain:
             },
         )
         self._house.env.update(env)
-        self.keys = [Stream("um", "depth20", name).key for name in names]
+        self._streams = [Stream("um", "depth20", name) for name in names]
+        self.keys = [stream.key for stream in self._streams]
 
     def start_archiver(self) -> int:
         self._started.add("archiver")
@@ -168,7 +170,7 @@ class HouseChain:
         self._put_ahead(AHEAD_S)
 
     def is_written(self) -> bool:
-        return not self._house.unacknowledged()
+        return not self._house.unacknowledged() and not layout.without_parquet(self.files, self._streams)
 
     def frames(self) -> int:
         with self._redis.client() as client, client.pipeline(transaction=False) as pipeline:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 
+from archiver import layout
 from tests.e2e import images
 from tests.redis_server import free_port
 from tests.sims.exchange.client import Exchange
@@ -163,7 +164,9 @@ class Project:
         ]
         time.sleep(JUDGED_S)
         with self.client() as client:
-            self.until(lambda: not unacknowledged(client))
+            self.until(
+                lambda: not (unacknowledged(client) or layout.without_parquet(self.data, layout.streams(self.data)))
+            )
         subprocess.run(["docker", "stop", ahead], check=True, capture_output=True, timeout=60)
 
 

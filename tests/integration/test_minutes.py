@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver import tables
+from archiver import layout, members, tables
 from archiver.minutes import Job, share, write_minutes
 from archiver.sweep import sweep
 from common.files import Batch
@@ -18,7 +18,7 @@ from common.frame import Frame, event_time_ms
 from common.locks import stripe
 from common.paths import Minute, parquet_minute, raw_minute
 from common.streams import Stream, unknown
-from tests.archive import BOOK, SPOT, archive, archived, book_frames, book_payload, minute, stage
+from tests.archive import BOOK, SPOT, TRADES, archive, archived, book_frames, book_payload, minute, stage
 from tests.small_disk import filled, small_disk
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "derived"
@@ -40,7 +40,6 @@ def test_a_minute_is_written_in_both_forms(data: Path) -> None:
     table = tables.read(data / parquet_minute(of))
     assert tables.payload_values(table, BOOK) == [json.loads(frame.payload) for frame in frames]
     assert (written.rows, written.staged_rows, written.doubled, written.changed) == (60, 60, 0, True)
-    assert written.payload_bytes == sum(len(frame.payload) for frame in frames)
     assert written.raw_bytes == (data / raw_minute(of)).stat().st_size
     assert written.parquet_bytes == (data / parquet_minute(of)).stat().st_size
     assert written.last_ns == {"a-1": frames[-1].receive_ns}
@@ -82,6 +81,115 @@ def test_parts_give_the_same_bytes_as_the_whole(data: Path, tmp_path: Path) -> N
     archive(other, (of, frames))
     for path in (raw_minute, parquet_minute):
         assert (data / path(of)).read_bytes() == (other / path(of)).read_bytes()
+
+
+def finish(data: Path, *minutes: Minute) -> None:
+    """What is left to do for minutes in parts when they are over."""
+    write_minutes(data, [Job(of, ()) for of in minutes])
+
+
+@pytest.mark.parametrize("stream", [BOOK, TRADES])
+def test_a_minute_grows_part_by_part(data: Path, tmp_path: Path, stream: Stream) -> None:
+    """A part is put behind what is there, which stays as it is; the Parquet file is made at the end, of all of it."""
+    of = minute(1, stream)
+    frames = book_frames(of)
+    packed = b""
+    for at in range(0, 60, 20):
+        (written,) = archive(data, (of, frames[at : at + 20]), grows=True)
+        assert (written.rows, written.staged_rows, written.parquet_bytes) == (at + 20, 20, 0)
+        assert not (data / parquet_minute(of)).exists()
+        _, _, now = members.growing(data / raw_minute(of), of) or pytest.fail("it does not grow")
+        assert now.startswith(packed[:-2])
+        packed = now
+    finish(data, of)
+    other = tmp_path / "other" / "data"
+    archive(other, (of, frames))
+    assert archived(data, of) == frames
+    assert (data / parquet_minute(of)).read_bytes() == (other / parquet_minute(of)).read_bytes()
+
+
+def test_lines_that_end_a_minute_in_parts_bring_its_parquet_file(data: Path) -> None:
+    """A job that is no part makes the Parquet file of what was there and what it brings."""
+    of = minute(1)
+    frames = book_frames(of)
+    archive(data, (of, frames[:40]), grows=True)
+    (written,) = archive(data, (of, frames[40:]))
+    assert written.rows == 60
+    assert tables.read(data / parquet_minute(of)).num_rows == 60
+    assert archived(data, of) == frames
+
+
+def test_a_part_that_comes_again_or_out_of_order_is_united(data: Path) -> None:
+    """Redelivered frames are dropped, earlier ones put in their place; and the minute can still grow."""
+    of = minute(1)
+    frames = book_frames(of)
+    archive(data, (of, frames[10:30]), grows=True)
+    (again,) = archive(data, (of, frames[20:40]), grows=True)
+    assert (again.rows, again.doubled) == (40 - 10, 10)
+    archive(data, (of, frames[:10]), grows=True)
+    assert members.growing(data / raw_minute(of), of) is not None
+    archive(data, (of, frames[40:]), grows=True)
+    finish(data, of)
+    assert archived(data, of) == frames
+    assert tables.read(data / parquet_minute(of)).num_rows == 60
+
+
+def test_parts_of_two_collectors_hold_each_frame_once(data: Path) -> None:
+    """Copies on another connection are found among what is packed already."""
+    of = minute(1)
+    first, second = book_frames(of), book_frames(of, connection="b-1", late_ns=5)
+    for at in range(0, 60, 20):
+        archive(data, (of, first[at : at + 20]), grows=True)
+        archive(data, (of, second[at : at + 20]), grows=True)
+    finish(data, of)
+    assert archived(data, of) == first
+    assert tables.read(data / parquet_minute(of)).num_rows == 60
+
+
+def test_a_copy_beside_a_minute_that_grew_is_dropped(data: Path) -> None:
+    """The neighbour is written in the same batch as the part, and finds its copy in what was packed before."""
+    left, right = minute(1, SPOT), minute(2, SPOT)
+    payloads = [b'{"lastUpdateId":%d,"bids":[["1.10","2.0"]],"asks":[["1.20","2.0"]]}' % n for n in range(4)]
+    early = [Frame(left.end_ns - 9 + n, "a-1", n, payload) for n, payload in enumerate(payloads)]
+    late = [Frame(right.start_ns + 5 + n, "b-1", n, payload) for n, payload in enumerate(payloads)]
+    archive(data, (left, early[:2]), grows=True)
+    archive(data, (left, early[2:]), (right, late), grows=True)
+    assert archived(data, left) == early
+    assert not (data / raw_minute(right)).exists()
+
+
+def test_a_part_keeps_a_parquet_file_that_is_there_true(data: Path) -> None:
+    """Where the minute has one, it holds the part's frames too."""
+    of = minute(1)
+    frames = book_frames(of)
+    archive(data, (of, frames[:40]))
+    archive(data, (of, frames[40:]), grows=True)
+    assert tables.read(data / parquet_minute(of)).num_rows == 60
+
+
+def test_a_damaged_minute_in_parts_is_set_aside(data: Path) -> None:
+    """The damage shows when its Parquet file is made; what came since then makes a new one."""
+    of = minute(1)
+    frames = book_frames(of)
+    archive(data, (of, frames[:30]), grows=True)
+    path = data / raw_minute(of)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 3] ^= 255
+    path.write_bytes(damaged)
+    (written,) = archive(data, (of, frames[30:]))
+    assert written.corrupt is not None
+    assert archived(data, of) == frames[30:]
+    assert tables.read(data / parquet_minute(of)).num_rows == 30
+
+
+def test_minutes_without_parquet_are_found(data: Path) -> None:
+    """A minute in parts that nobody finished is known by its files."""
+    whole, grown, strange = minute(1), minute(2), minute(3, unknown("um"))
+    archive(data, (whole, book_frames(whole)), (strange, book_frames(strange)))
+    archive(data, (grown, book_frames(grown)), grows=True)
+    assert layout.without_parquet(data, layout.streams(data)) == [grown]
+    finish(data, grown)
+    assert layout.without_parquet(data, layout.streams(data)) == []
 
 
 def test_two_collectors_give_each_frame_once(data: Path) -> None:

@@ -74,6 +74,7 @@ def cut_zip(data: Path) -> None:
 
 def remove_parquet(data: Path) -> None:
     (data / parquet_minute(minute(0))).unlink()
+    os.utime(data / raw_minute(minute(0)), (1, 1))
 
 
 def break_parquet(data: Path) -> None:
@@ -154,6 +155,12 @@ def test_each_fault_is_named(data: Path, fault: Callable[[Path], None], expected
     """What the archiver would never write is found, with the place."""
     fault(data)
     assert expected in said(data)
+
+
+def test_a_minute_that_is_written_in_parts_is_no_problem(data: Path) -> None:
+    """Its Parquet file is made at its end, so a raw file that was written just now may have none."""
+    (data / parquet_minute(minute(0))).unlink()
+    assert said(data) == ""
 
 
 def test_a_day_parquet_that_lacks_rows_is_named(data: Path) -> None:

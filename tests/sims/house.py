@@ -13,6 +13,7 @@ from pathlib import Path
 
 import redis
 
+from archiver import layout
 from common.streams import GROUP
 from tests.redis_server import RedisServer
 from tests.sims.exchange.client import Exchange
@@ -159,7 +160,7 @@ class House:
         self.start("archiver", MASERVER_CLOCK_OFFSET_S=offset_s + AHEAD_S)
         time.sleep(JUDGED_S)
         deadline = time.monotonic() + SETTLE_S
-        while left := self.unacknowledged():
+        while left := self.unacknowledged() or layout.without_parquet(self.data, layout.streams(self.data)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not archived: {left}\n{self.log('archiver')[-3000:]}")
             time.sleep(0.2)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from archiver import lines
 from archiver.merge import in_order
 from archiver.plain import Plain
+from archiver.summaries import Summary
 from common.frame import Frame, to_staged_line
 from tests.archive import book_frames, minute
 
@@ -45,7 +46,7 @@ def test_a_plain_minute_is_its_frames(frames: list[Frame], sort: bool) -> None:
     assert plain.counters.tolist() == [frame.counter for frame in frames]
     assert (plain.first_ns, plain.last_ns) == (frames[0].receive_ns, frames[-1].receive_ns)
     assert {plain.connection} == {frame.connection for frame in frames}
-    assert plain.payload_bytes == sum(len(frame.payload) for frame in frames)
+    assert plain.summary() == Summary.of(frames)
     assert plain.alike.first[plain.payload] == frames[0].payload
 
 

@@ -134,6 +134,32 @@ def test_a_part_that_is_being_written_holds_the_place(stage: Stage) -> None:
     assert stage.became_durable(STREAM, [part]) == Place(b"4-0", 4)
 
 
+def test_what_is_left_of_a_minute_in_parts_is_owed(stage: Stage) -> None:
+    """Behind a part waits a bucket for the rest; at the minute's end its lines go as a part too, and then nothing."""
+    stage.add(STREAM, numbered(0, 0), 0.0)
+    (first,) = stage.largest(1.0)
+    stage.take(first, in_parts=True)
+    assert first.is_part
+    later = depth(START_NS + 2 * MINUTE_NS + 1, START_NS + 2 * MINUTE_NS)
+    stage.add(STREAM, [(b"3-0", numbered(0)[0][1]), (b"4-0", later[1])], 0.0)
+    (second,) = stage.over(0.0, START_NS, frozenset())
+    stage.take(second)
+    assert (second.is_part, second.size_bytes > 0) == (True, True)
+    (last,) = stage.over(0.0, START_NS, frozenset())
+    stage.take(last)
+    assert (last.minute, last.is_part, last.size_bytes) == (first.minute, False, 0)
+    assert stage.over(0.0, START_NS, frozenset()) == []
+    assert stage.became_durable(STREAM, [first, second, last]) == Place(b"3-0", 3)
+
+
+def test_a_minute_that_is_owed_is_over_without_a_frame(stage: Stage) -> None:
+    """What was found without its Parquet file at the start is written after the grace."""
+    stage.owe(Minute(STREAM, START_NS // MINUTE_NS), 0.0)
+    assert stage.over(1.0, START_NS + 10 * MINUTE_NS, frozenset()) == []
+    (one,) = stage.over(100.0, START_NS + 10 * MINUTE_NS, frozenset())
+    assert one.size_bytes == 0
+
+
 def test_an_event_holds_the_place_until_it_is_settled(stage: Stage) -> None:
     """A session event that is not in the archive holds the place as a bucket does."""
     opened = entry(START_NS, b'{"event":"open","at":1}', kind=b"e")
