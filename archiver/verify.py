@@ -134,9 +134,7 @@ class _Day:
             tail = _tail(self._stream, frames)
             times.setdefault(minute, []).extend(frame.receive_ns for frame in frames)
             parquet = self._data / parquet_minute(minute)
-            if (
-                parquet.exists() or _age_ns(path) > _STALE_NS
-            ):  # a minute that is written in parts has none until its end
+            if parquet.exists() or _age_ns(path) > _STALE_NS:  # a minute in parts has none until its end
                 self._check_parquet(parquet, iter([frames]))
         for minute in sorted(times):
             for hole in self._silences.after(sorted(times[minute])):

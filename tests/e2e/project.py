@@ -164,9 +164,8 @@ class Project:
         ]
         time.sleep(JUDGED_S)
         with self.client() as client:
-            self.until(
-                lambda: not (unacknowledged(client) or layout.without_parquet(self.data, layout.streams(self.data)))
-            )
+            self.until(lambda: not unacknowledged(client))
+        self.until(lambda: not layout.without_parquet(self.data, layout.streams(self.data)))
         subprocess.run(["docker", "stop", ahead], check=True, capture_output=True, timeout=60)
 
 
