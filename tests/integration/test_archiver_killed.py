@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 import redis
 
-from archiver import lines, members, tables
+from archiver import layout, lines, members, tables
 from archiver.bundles import bundle_day, days_to_bundle
+from archiver.verify import verify
 from common.clock import DAY_NS, MINUTE_NS, SECOND_NS, now_ns
 from common.frame import Frame
+from common.paths import Minute
 from common.streams import GROUP, STREAMS_SET, Stream
-from tests.archive import BOOK, SPOT, TRADES, book_payload, trade_payload
+from tests.archive import BOOK, SPOT, TRADES, archive, book_frames, book_payload, trade_payload
 from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +170,22 @@ def test_a_killed_archiver_loses_and_doubles_nothing(tmp_path: Path) -> None:
         assert Counter(frame.payload for frame in found) == dict.fromkeys({frame.payload for frame in written}, 1)
         assert set(found) <= set(written)
         assert sorted(typed(data, stream)) == sorted((*frame[:3], _canonical(json.loads(frame[3]))) for frame in found)
+
+
+def test_who_starts_finishes_minutes_in_parts(tmp_path: Path) -> None:
+    """An archiver was killed behind a minute's last part: the next one makes the Parquet file that it owed."""
+    data = tmp_path / "data"
+    data.mkdir()
+    of = Minute(BOOK, START_NS // MINUTE_NS)
+    archive(data, (of, book_frames(of)), grows=True)
+    assert layout.without_parquet(data, [BOOK]) == [of]
+    with RedisServer(tmp_path / "redis") as server, server.client() as client:
+        Writer(client, random.Random(SEED))
+        with archiver(tmp_path, server.url) as running:
+            while layout.without_parquet(data, [BOOK]):
+                assert running.poll() is None
+                time.sleep(0.1)
+    assert verify(data) == []
 
 
 @pytest.mark.parametrize("command", [("FLUSHALL",), ("DEL", STREAMS_SET)])
