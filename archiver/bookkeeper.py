@@ -17,9 +17,9 @@ import msgspec
 from archiver import session_files
 from archiver.bundles import Bundled
 from archiver.coverage import Coverage, Session, by_pace, explained, withdrawn
+from archiver.jobs import Written
 from archiver.layout import minute_named
 from archiver.members import CorruptError, directory
-from archiver.minutes import Written
 from archiver.signs import Signs, heard_ns
 from archiver.staging import Said, Stage
 from common import ledger

@@ -34,8 +34,6 @@ _LOCATOR64 = struct.Struct("<4sLQL")
 _LIMIT = 0xFFFFFFFF
 _TAIL_BYTES = 4096
 _STORED, _DEFLATED = 0, 8
-_LAST_BLOCK = b"\3\0"
-"""An empty block that ends a deflate stream (RFC 1951, section 3.2.3); in its place, more can follow a full flush."""
 _YEARS = 1980, 2107
 """What a zip's date can say. A board without a battery starts in 1970: only the member's date is wrong then."""
 
@@ -79,65 +77,34 @@ def member_name(minute: Minute) -> str:
 
 
 def pack(minute: Minute, content: bytes, summary: Summary, crc: int | None = None) -> tuple[Member, bytes]:
-    """Compresses a minute's lines, whose CRC may be known; the member is placed (`offset`) when it joins a file.
-
-    A member of several parts, or of the first of several (`summary.parts`), can be extended.
-    """
-    packed = _part(content) + _LAST_BLOCK if summary.parts else _deflate(content, isal_zlib.Z_FINISH)
-    at = datetime.fromtimestamp(minute.number * 60, UTC)
-    year = min(max(at.year, _YEARS[0]), _YEARS[1])
-    dos_time, dos_date = at.hour << 11 | at.minute << 5, year - _YEARS[0] << 9 | at.month << 5 | at.day
-    crc = crc_of(content) if crc is None else crc
-    member = Member(
-        member_name(minute), _DEFLATED, dos_time, dos_date, crc, len(packed), len(content), 0, encode_summary(summary)
+    """Compresses a minute's lines, whose CRC may be known; the member is placed (`offset`) when it joins a file."""
+    packed = deflate(content, isal_zlib.Z_FINISH)
+    member = empty(minute)._replace(
+        crc=crc_of(content) if crc is None else crc,
+        packed_bytes=len(packed),
+        content_bytes=len(content),
+        comment=encode_summary(summary),
     )
     return member, packed
 
 
-def extend(member: Member, packed: bytes, content: bytes, summary: Summary) -> tuple[Member, bytes]:
-    """Appends lines to a member that `growing` gave: what is packed stays as it is, and is not looked at."""
-    packed = packed.removesuffix(_LAST_BLOCK) + _part(content) + _LAST_BLOCK
-    return (
-        member._replace(
-            crc=int(isal_zlib.crc32(content, member.crc)),
-            packed_bytes=len(packed),
-            content_bytes=member.content_bytes + len(content),
-            comment=encode_summary(summary),
-        ),
-        packed,
-    )
+def empty(minute: Minute) -> Member:
+    """The member of a minute that holds nothing yet: its name and its time."""
+    at = datetime.fromtimestamp(minute.number * 60, UTC)
+    year = min(max(at.year, _YEARS[0]), _YEARS[1])
+    dos_time, dos_date = at.hour << 11 | at.minute << 5, year - _YEARS[0] << 9 | at.month << 5 | at.day
+    return Member(member_name(minute), _DEFLATED, dos_time, dos_date, crc_of(b""), 0, 0, 0, b"")
 
 
-def growing(path: Path, minute: Minute) -> tuple[Member, Summary, bytes] | None:
-    """The member of a minute file, its summary and its packed bytes, where it can be extended.
-
-    None where there is no such file, where it was written at once, and where it is damaged.
-    """
-    try:
-        member = directory(path).find(member_name(minute))
-        summary = member.summary if member is not None else None
-        if member is None or summary is None or not summary.parts:
-            return None
-        with path.open("rb") as file:
-            packed = read_packed(file, member)
-    except (FileNotFoundError, CorruptError):
-        return None
-    return (member, summary, packed) if packed.endswith(_LAST_BLOCK) else None
-
-
-def _part(content: bytes) -> bytes:
-    """Compressed so that another part can follow: it ends on a byte's border, and nothing later looks back into it."""
-    return _deflate(content, isal_zlib.Z_FULL_FLUSH)
-
-
-def _deflate(content: bytes, end: int) -> bytes:
+def deflate(content: bytes, end: int) -> bytes:
+    """Compresses; `end` is how the stream ends: `Z_FINISH`, or `Z_FULL_FLUSH` where more is to follow."""
     packer = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, -_WINDOW_BITS)
     return packer.compress(content) + packer.flush(end)
 
 
-def crc_of(content: bytes) -> int:
-    """The CRC-32 of a member's content."""
-    return int(isal_zlib.crc32(content))
+def crc_of(content: bytes, before: int = 0) -> int:
+    """The CRC-32 of a member's content; `before` is that of what precedes it."""
+    return int(isal_zlib.crc32(content, before))
 
 
 def minute_zip(member: Member, packed: bytes) -> list[bytes]:
@@ -297,8 +264,8 @@ def read_packed(file: BinaryIO, member: Member) -> bytes:
     return packed
 
 
-def unpack(member: Member, packed: bytes) -> bytes:
-    """The member's content, its CRC and its length checked.
+def unpack(member: Member, packed: bytes, crc_before: int = 0) -> bytes:
+    """The member's content, its CRC and its length checked; `crc_before` is that of what precedes it (`Grown.lines`).
 
     Raises:
         CorruptError: The content is damaged, or compressed in a way that is not ours.
@@ -309,7 +276,7 @@ def unpack(member: Member, packed: bytes) -> bytes:
         content = isal_zlib.decompress(packed, -15, member.content_bytes + 1) if member.method else packed
     except _IsalError as error:
         raise CorruptError(f"{member.name}: {error}") from error
-    if len(content) != member.content_bytes or crc_of(content) != member.crc:
+    if len(content) != member.content_bytes or crc_of(content, crc_before) != member.crc:
         raise CorruptError(f"{member.name}: its content does not fit its CRC")
     return content
 

@@ -8,14 +8,15 @@ time, because the fsyncs of many files cost less together.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver import derived, lines, members
+from archiver.grown import Grown
+from archiver.jobs import Job, Written
 from archiver.members import CorruptError
-from archiver.merge import identity_key, in_order, unite
+from archiver.merge import identity_key, unite
 from archiver.neighbours import Neighbours, beside
 from archiver.summaries import Summary
 from common.channels import UNKNOWN
@@ -31,58 +32,6 @@ log = logging.getLogger(__name__)
 
 _TOGETHER = 64
 """Minutes that are written under one set of locks and fsynced together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A minute to write, and the staged files that hold its lines (`common.frame.to_staged_line`, each with `\\n`).
-
-    Attributes:
-        grows: Whether it is a part: a job with the rest will come, and the Parquet file is made then.
-    """
-
-    minute: Minute
-    staged: tuple[Path, ...]
-    grows: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What became of a job.
-
-    Attributes:
-        minute: The job's minute.
-        rows: Frames in the minute's raw file now.
-        staged_rows: Frames that the job brought.
-        doubled: Frames, staged or archived, that were dropped because an equal one is kept.
-        mismatched: Frames in the file that share connection and counter, but not the payload, with another.
-        changed: Whether a file was written.
-        raw_bytes: Size of the raw file.
-        parquet_bytes: Size of the Parquet file; 0 where the channel has none, or none yet.
-        last_ns: The last receive time of each connection, copies that were dropped included.
-        rejected: Frames that Parquet cannot hold.
-        corrupt: Where a damaged raw file was set aside.
-    """
-
-    minute: Minute
-    rows: int
-    staged_rows: int
-    doubled: int
-    mismatched: int
-    changed: bool
-    raw_bytes: int
-    parquet_bytes: int
-    last_ns: dict[str, int]
-    rejected: derived.Rejected | None = None
-    corrupt: Path | None = None
-
-
-def share(jobs: Iterable[Job], workers: int) -> list[list[Job]]:
-    """Splits jobs among workers so that two of them never wait for the same lock (but around midnight)."""
-    shares: list[list[Job]] = [[] for _ in range(workers)]
-    for job in jobs:
-        shares[stripe(job.minute.stream, job.minute.day) % workers].append(job)
-    return [each for each in shares if each]
 
 
 def write_minutes(data: Path, jobs: Sequence[Job]) -> list[Written]:
@@ -143,7 +92,7 @@ class _Writer:
         crc = members.crc_of(content)
         raw_path = self._data / raw_minute(minute)
         if changed:
-            raw_bytes = self._pack(minute, content, Summary.of(merged.frames, parts=int(grows)), crc)
+            raw_bytes = self._pack(minute, content, Summary.of(merged.frames), crc, grows=grows)
         else:
             raw_bytes = raw_path.stat().st_size
             self._batch.stands(raw_path)  # a writer that was killed after the rename did not make it durable
@@ -168,54 +117,77 @@ class _Writer:
             corrupt=corrupt,
         )
 
-    def _append(self, minute: Minute, content: bytes, *, grows: bool) -> Written | None:
-        """Puts lines, if any, behind those of a file that grows, where that is all that a union would do; else None."""
+    def _append(self, minute: Minute, came: bytes, *, grows: bool) -> Written | None:
+        """Puts lines, if any, behind those of a minute that grows, if that is all that a union would do; else None."""
         path = self._data / raw_minute(minute)
-        found = members.growing(path, minute)
-        if found is None:
+        grown = Grown.read(path, minute)
+        if grown is None:
             return None
-        member, held, packed = found
-        part = _part(minute, content) if content else None
-        if content and not (part and self._follows(minute, held, part)):
-            return None
-        side = derived.Side()
         derives = self._derives(minute, grows=grows)
+        staged_rows = doubled = 0
+        content = b""
         try:
-            whole = members.unpack(member, packed) + content if derives else b""
+            if came:
+                part = self._part(minute, grown, came)
+                if part is None:
+                    return None
+                grown, staged_rows, doubled = part
+            if derives:
+                content = grown.lines()
         except CorruptError:  # it is set aside on the longer way
             return None
-        if part is not None:
-            held = held.extended(part)
-            member, packed = members.extend(member, packed, content, held)
-            raw_bytes = self._batch.write(path, members.minute_zip(member, packed))
+        self._neighbours.remember_grown(minute, grown)
+        if staged_rows > doubled:
+            raw_bytes = self._batch.write(path, members.minute_zip(grown.member, grown.packed))
         else:
             raw_bytes = path.stat().st_size
             self._batch.stands(path)
-        self._neighbours.remember_packed(minute, member, held, packed)
+        side = derived.Side()
         if derives:
-            rows = _plain(minute, whole) or lines.parse(whole)
             temporary = self._batch.temporary(self._data / parquet_minute(minute))
-            side = derived.write(temporary, minute.stream, rows, member.crc)
+            rows = _plain(minute, content) or lines.parse(content)
+            side = derived.write(temporary, minute.stream, rows, grown.member.crc)
         return Written(
             minute,
-            rows=held.rows,
-            staged_rows=part.rows if part else 0,
-            doubled=0,
+            rows=grown.summary.rows,
+            staged_rows=staged_rows,
+            doubled=doubled,
             mismatched=0,
-            changed=True,
+            changed=derives or staged_rows > doubled,
             raw_bytes=raw_bytes,
             parquet_bytes=side.size_bytes,
-            last_ns={name: last_ns for name, (_, _, last_ns) in (held.connections or {}).items()},
+            last_ns={name: last_ns for name, (_, _, last_ns) in (grown.summary.connections or {}).items()},
             rejected=side.rejected,
             corrupt=newest_aside(path),
         )
 
-    def _follows(self, minute: Minute, held: Summary, part: Summary) -> bool:
-        """Whether all of a part came behind what is held, on the same connection, and no neighbour may have copies."""
+    def _part(self, minute: Minute, grown: Grown, came: bytes) -> tuple[Grown, int, int] | None:
+        """A minute in parts with lines of its one connection, how many frames these are, and how many of them it had.
+
+        Only the parts that the lines overlap with are looked into: Redis may have taken a batch twice.
+        """
+        held, plain = grown.summary, _plain(minute, came)
+        frames = [] if plain else lines.parse(came)
+        part = plain.summary() if plain else Summary.of(sorted(frames))
         name = part.connection
-        if name is None or name != held.connection or part.first_ns <= held.last_ns:
-            return False
-        return not self._neighbours.near(minute, {name}, (part.first_ns, part.last_ns))
+        if name is None or name != held.connection:
+            return None
+        kept = grown.before(part.first_ns)
+        if not kept or self._neighbours.near(minute, {name}, (part.first_ns, part.last_ns)):
+            return None
+        rows, doubled, content = part.rows, 0, came
+        last_ns = max(held.last_ns, part.last_ns)
+        if kept < len(held.parts) or not plain:
+            tail = lines.parse(grown.lines(kept))
+            merged = unite(identity_key(minute.stream), frames or lines.parse(came), archived=tail)
+            if merged.mismatched:
+                return None
+            content = lines.render(merged.frames)
+            rows, doubled = len(merged.frames) - len(tail), merged.doubled
+        if rows:
+            connections = {name: (held.rows + rows, held.first_ns, last_ns)}
+            grown = grown.extend(kept, content, Summary(held.rows + rows, held.first_ns, last_ns, connections))
+        return grown, part.rows, doubled
 
     def _derives(self, minute: Minute, *, grows: bool) -> bool:
         """Whether the Parquet file is written now: parts have none, but one that is there always fits its raw file."""
@@ -226,7 +198,7 @@ class _Writer:
     def _write_plain(self, minute: Minute, plain: "Plain", corrupt: Path | None, *, grows: bool) -> Written:
         self._neighbours.remember(minute, plain)
         crc = members.crc_of(plain.content)
-        raw_bytes = self._pack(minute, plain.content, plain.summary(parts=int(grows)), crc)
+        raw_bytes = self._pack(minute, plain.content, plain.summary(), crc, grows=grows)
         side = derived.Side()
         if self._derives(minute, grows=grows):
             temporary = self._batch.temporary(self._data / parquet_minute(minute))
@@ -245,9 +217,13 @@ class _Writer:
             corrupt=corrupt,
         )
 
-    def _pack(self, minute: Minute, content: bytes, summary: Summary, crc: int) -> int:
+    def _pack(self, minute: Minute, content: bytes, summary: Summary, crc: int, *, grows: bool) -> int:
         """Writes the raw file; returns its size in bytes."""
-        member, packed = members.pack(minute, content, summary, crc)
+        if grows:
+            grown = Grown.begin(minute, content, summary)
+            member, packed = grown.member, grown.packed
+        else:
+            member, packed = members.pack(minute, content, summary, crc)
         return self._batch.write(self._data / raw_minute(minute), members.minute_zip(member, packed))
 
     def _came(self, minute: Minute, staged: Iterable[Path]) -> bytes:
@@ -284,15 +260,6 @@ class _Writer:
             aside = set_aside(path)
             log.error("a damaged minute file was set aside: %s", error, extra={"file": str(aside)})
             return b"", [], aside
-
-
-def _part(minute: Minute, content: bytes) -> Summary | None:
-    """What staged lines hold, if they can stand in the archive as they are: of one connection, sorted, all JSON."""
-    plain = _plain(minute, content)
-    if plain is not None:
-        return plain.summary()
-    frames = lines.parse(content)
-    return Summary.of(frames) if in_order(frames) and _stands(content, frames, frames) else None
 
 
 def _plain(minute: Minute, content: bytes) -> "Plain | None":

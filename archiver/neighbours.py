@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver import lines, members
-from archiver.members import Member
+from archiver.grown import Grown
 from archiver.merge import near_ns
 from archiver.summaries import Summary
 from common.frame import Frame
@@ -35,7 +35,7 @@ class Neighbours:
         self._data = data
         self._group = group
         self._pending: dict[Minute, list[Frame]] = {}
-        self._packed: dict[Minute, tuple[Member, Summary, bytes]] = {}
+        self._grown: dict[Minute, Grown] = {}
 
     def near(self, minute: Minute, names: set[str], times_ns: tuple[int, int]) -> list[Frame]:
         """What the neighbours hold near the first and the last receive time of a minute.
@@ -49,20 +49,20 @@ class Neighbours:
             if other in self._pending:
                 near += self._pending[other]
                 continue
-            if other in self._packed:
-                member, summary, packed = self._packed[other]
-                if _may_hold_copies(summary, names, earliest, latest):
-                    near += lines.parse(members.unpack(member, packed))
+            if other in self._grown:
+                grown = self._grown[other]
+                if _may_hold_copies(grown.summary, names, earliest, latest):
+                    near += lines.parse(grown.lines())
                 continue
             for path in (self._data / raw_minute(other), self._data / raw_day(other.stream, other.day)):
                 near += _read(path, other, names, earliest, latest)
         near = [frame for frame in near if earliest <= frame.receive_ns <= latest]
         return near if len(names.union([frame.connection for frame in near])) > 1 else []
 
-    def remember_packed(self, minute: Minute, member: Member, summary: Summary, packed: bytes) -> None:
-        """Keeps, for the same, a minute that was extended: it is unpacked where a neighbour has another connection."""
+    def remember_grown(self, minute: Minute, grown: Grown) -> None:
+        """Keeps, for the same, a minute in parts: it is unpacked where a neighbour has another connection."""
         if not self._group.isdisjoint(beside(minute)):
-            self._packed[minute] = member, summary, packed
+            self._grown[minute] = grown
 
     def remember(self, minute: Minute, frames: "Sequence[Frame] | Plain") -> None:
         """Keeps what a neighbour in the batch may ask for: the frames near the minute's ends. They are sorted."""

@@ -69,10 +69,10 @@ class Plain:
     def last_ns(self) -> int:
         return int(self.receive_ns[-1])
 
-    def summary(self, *, parts: int = 0) -> Summary:
+    def summary(self) -> Summary:
         """What it holds."""
         connections = {self.connection: (len(self), self.first_ns, self.last_ns)}
-        return Summary(len(self), self.first_ns, self.last_ns, connections, parts)
+        return Summary(len(self), self.first_ns, self.last_ns, connections)
 
     def frames(self) -> list[Frame]:
         """All frames."""

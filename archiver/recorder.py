@@ -34,12 +34,6 @@ TEND_S = 2.0
 CLOSE_S = 0.5
 RECOUNT_S = 60.0
 BUNDLE_S = 20.0
-TIGHT = 0.9
-"""So full a Redis keeps no tail for live readers: the room is needed for what is not archived yet."""
-
-SHORT_S = 5.0
-"""Between two rounds of writing in parts: memory falls only when the last round is durable and trimmed."""
-
 ENTRIES_A_READ = 64
 """The pace of polling aims at so many entries of the busiest stream in one read."""
 
@@ -144,10 +138,7 @@ class Recorder:
         await self._look_at_redis(link, reader, now_s)
 
     async def _look_at_redis(self, link: Link, reader: Reader, now_s: float) -> None:
-        info = dict(line.split(b":", 1) for line in (await link.call("INFO", "memory")).split(b"\r\n") if b":" in line)
-        used, most = int(info[b"used_memory"]), int(info[b"maxmemory"])
-        self.counts.redis_used_bytes = used
-        share = used / most if most else 0.0
+        share = await self._share(link)
         if share > 0.99 or not await reader.positions.takes_writes():
             self._books.no_judgement(now_s)
         else:
@@ -158,10 +149,12 @@ class Recorder:
             if gone:
                 await link.call("HDEL", BEATS, *gone)
         self.counts.staged_bytes = self._stage.size_bytes
-        if share > TIGHT:
+        reader.positions.keeps_tail = share <= self._settings.redis_memory_fraction
+        if not reader.positions.keeps_tail:  # the room is needed for what is not archived yet
             await reader.positions.trim(self._streams)
+            share = await self._share(link)
         short = share > self._settings.redis_memory_fraction or self.counts.staged_bytes > self._settings.stage_bytes
-        if short and not self._writing.has_lines and self._due("short", now_s, SHORT_S):
+        if short and not self._writing.has_lines:
             buckets = self._stage.largest(0.75)
             if buckets:
                 log.info(
@@ -169,6 +162,13 @@ class Recorder:
                     100 * share, self.counts.staged_bytes >> 20, len(buckets),
                 )  # fmt: skip
             self._write(buckets, in_parts=True)
+
+    async def _share(self, link: Link) -> float:
+        """How full Redis is; 0 where it has no bound."""
+        info = dict(line.split(b":", 1) for line in (await link.call("INFO", "memory")).split(b"\r\n") if b":" in line)
+        used, most = int(info[b"used_memory"]), int(info[b"maxmemory"])
+        self.counts.redis_used_bytes = used
+        return used / most if most else 0.0
 
     def _give_up(self, streams: "list[Stream] | set[Stream]") -> None:
         for stream in list(streams):

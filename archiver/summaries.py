@@ -6,13 +6,22 @@ times). A day bundle's own comment has `minutes`, `first` and `last` (`HH-MM`) i
 
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
 from common.frame import Frame
 
 _MOST_BYTES = 60_000
+
+
+class Part(NamedTuple):
+    """How far a minute is at a part's end: the largest receive time so far, and its sizes and CRC-32 up to there."""
+
+    last_ns: int
+    packed_bytes: int
+    content_bytes: int
+    crc: int
 
 
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -24,7 +33,7 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
         last_ns: The largest receive time.
         connections: Count, first and last receive time in ns of each connection. None for a day, and for a minute with
             more connections than a zip comment holds (64 KB).
-        parts: How many parts of a minute were packed one behind the other; 0 for one that was packed as a whole.
+        parts: Where each part of a minute that grows ends (`archiver.grown`); none of one that was packed as a whole.
         minutes: How many minutes the day holds.
         first: Name of the first minute of the day.
         last: Name of the last minute of the day.
@@ -34,31 +43,23 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     first_ns: int
     last_ns: int
     connections: dict[str, tuple[int, int, int]] | None = None
-    parts: int = 0
+    parts: tuple[Part, ...] = ()
     minutes: int | None = None
     first: str | None = None
     last: str | None = None
 
     @classmethod
-    def of(cls, frames: Sequence[Frame], *, parts: int = 0) -> Self:
+    def of(cls, frames: Sequence[Frame]) -> Self:
         """Sums up frames, at least one, that are sorted by receive time."""
         names = set(map(itemgetter(1), frames))
         first_ns, last_ns = frames[0].receive_ns, frames[-1].receive_ns
         if len(names) == 1:
-            return cls(len(frames), first_ns, last_ns, {names.pop(): (len(frames), first_ns, last_ns)}, parts)
+            return cls(len(frames), first_ns, last_ns, {names.pop(): (len(frames), first_ns, last_ns)})
         connections: dict[str, tuple[int, int, int]] = {}
         for frame in frames:
             count, start_ns, _ = connections.get(frame.connection, (0, frame.receive_ns, 0))
             connections[frame.connection] = (count + 1, start_ns, frame.receive_ns)
-        return cls(len(frames), first_ns, last_ns, connections, parts)
-
-    def extended(self, part: Self) -> Self:
-        """With one more part, which is of the one connection that the minute has."""
-        ((name, (count, first_ns, _)),) = (self.connections or {}).items()
-        connections = {name: (count + part.rows, first_ns, part.last_ns)}
-        return msgspec.structs.replace(
-            self, rows=self.rows + part.rows, last_ns=part.last_ns, connections=connections, parts=self.parts + 1
-        )
+        return cls(len(frames), first_ns, last_ns, connections)
 
     @property
     def connection(self) -> str | None:

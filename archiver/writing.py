@@ -16,7 +16,8 @@ from pathlib import Path
 from archiver.bookkeeper import Bookkeeper
 from archiver.bucket import Bucket
 from archiver.bundles import bundle_day, days_to_bundle
-from archiver.minutes import Job, Written, share, write_minutes
+from archiver.jobs import Job, Written, share
+from archiver.minutes import write_minutes
 from archiver.workers import Workers
 from common.backoff import Backoff
 from common.clock import now_ns

@@ -57,6 +57,8 @@ class Positions:
         self._tail_ms = int(tail_s * 1000)
         self._positions: dict[Stream, Position] = {}
         self._moves: dict[Stream, Place] = {}
+        self.keeps_tail = True
+        """Whether what is in files stays for live readers; else it goes at once, which costs the server more."""
         self._no_streams: set[Stream] = set()
         self._takes_writes = True
 
@@ -142,7 +144,7 @@ class Positions:
         earlier = self._positions[stream].earlier
         counted = () if earlier is None else ("ENTRIESREAD", max(0, earlier + place.number))
         moved = pack("XGROUP", "SETID", stream.key, GROUP, place.entry_id, *counted)
-        if not self._tail_ms:
+        if not self._tail_ms or not self.keeps_tail:
             return moved + _trim(stream, place.entry_id)
         below_ms = max(0, id_number(place.entry_id)[0] - self._tail_ms)
         return moved + pack("XTRIM", stream.key, "MINID", "~", below_ms)
@@ -170,7 +172,7 @@ class Positions:
                 raise trimmed
 
     async def trim(self, streams: Sequence[Stream]) -> None:
-        """Deletes all that is in files, the tail too, at more cost to the server: for when it is almost full."""
+        """Deletes all that is in files, the tail too."""
         for part in parts(streams, 256):
             packed = b"".join(_trim(stream, self._positions[stream].entry_id) for stream in part)
             raise_first(await self._link.replies(packed, len(part)), but=frozenset({"MISCONF", "WRONGTYPE"}))

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from archiver import lines, members
-from archiver.minutes import Job, Written, write_minutes
+from archiver.jobs import Job, Written
+from archiver.minutes import write_minutes
 from common.clock import DAY_NS, MINUTE_NS
 from common.frame import Frame, to_staged_line
 from common.paths import Minute, raw_day, raw_minute

@@ -14,7 +14,8 @@ import pytest
 
 from archiver import bundles, members, tables
 from archiver.bundles import bundle_day, days_to_bundle
-from archiver.minutes import Job, write_minutes
+from archiver.jobs import Job
+from archiver.minutes import write_minutes
 from common.clock import DAY_NS, SECOND_NS
 from common.files import leftovers
 from common.frame import Frame

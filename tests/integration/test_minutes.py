@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from archiver import layout, members, tables
-from archiver.minutes import Job, share, write_minutes
+from archiver import layout, tables
+from archiver.grown import Grown
+from archiver.jobs import Job, share
+from archiver.minutes import write_minutes
 from archiver.sweep import sweep
 from common.files import Batch
 from common.frame import Frame, event_time_ms
@@ -98,9 +100,9 @@ def test_a_minute_grows_part_by_part(data: Path, tmp_path: Path, stream: Stream)
         (written,) = archive(data, (of, frames[at : at + 20]), grows=True)
         assert (written.rows, written.staged_rows, written.parquet_bytes) == (at + 20, 20, 0)
         assert not (data / parquet_minute(of)).exists()
-        _, _, now = members.growing(data / raw_minute(of), of) or pytest.fail("it does not grow")
-        assert now.startswith(packed[:-2])
-        packed = now
+        grown = Grown.read(data / raw_minute(of), of) or pytest.fail("it does not grow")
+        assert grown.packed.startswith(packed[:-2])
+        packed = grown.packed
     finish(data, of)
     other = tmp_path / "other" / "data"
     archive(other, (of, frames))
@@ -127,8 +129,30 @@ def test_a_part_that_comes_again_or_out_of_order_is_united(data: Path) -> None:
     (again,) = archive(data, (of, frames[20:40]), grows=True)
     assert (again.rows, again.doubled) == (40 - 10, 10)
     archive(data, (of, frames[:10]), grows=True)
-    assert members.growing(data / raw_minute(of), of) is not None
+    assert Grown.read(data / raw_minute(of), of) is not None
     archive(data, (of, frames[40:]), grows=True)
+    finish(data, of)
+    assert archived(data, of) == frames
+    assert tables.read(data / parquet_minute(of)).num_rows == 60
+
+
+@pytest.mark.parametrize("stream", [BOOK, TRADES])
+def test_a_batch_that_redis_took_twice_is_in_parts_once(data: Path, stream: Stream) -> None:
+    """Some of it comes in one part, and all of it, in order, in the next: only the part before is looked into."""
+    of = minute(1, stream)
+    frames = book_frames(of)
+    archive(data, (of, frames[:20]), grows=True)
+    archive(data, (of, frames[20:30]), grows=True)
+    untouched = (Grown.read(data / raw_minute(of), of) or pytest.fail("it does not grow")).summary.parts[0]
+    (first,) = archive(data, (of, [*frames[30:33], *frames[36:40]]), grows=True)
+    (again,) = archive(data, (of, [*frames[30:40], *frames[30:45]]), grows=True)
+    assert (first.rows, first.doubled) == (37, 0)
+    assert (again.rows, again.staged_rows, again.doubled) == (45, 25, 25 - 8)
+    (nothing,) = archive(data, (of, frames[25:28]), grows=True)
+    assert (nothing.rows, nothing.doubled, nothing.changed) == (45, 3, False)
+    grown = Grown.read(data / raw_minute(of), of) or pytest.fail("it does not grow")
+    assert grown.summary.parts[0] == untouched
+    archive(data, (of, frames[45:]), grows=True)
     finish(data, of)
     assert archived(data, of) == frames
     assert tables.read(data / parquet_minute(of)).num_rows == 60

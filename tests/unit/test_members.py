@@ -53,34 +53,6 @@ def test_the_standard_library_reads_a_minute(tmp_path: Path) -> None:
         assert b'"rows":50' in info.comment
 
 
-def test_a_minute_in_parts_is_one_member(tmp_path: Path) -> None:
-    """Parts are packed one behind the other; any program reads them as one file, and the comment sums them up."""
-    path, frames = tmp_path / "12-00.zip", minute_frames(NOON)
-    first, *rest = [frames[:20], frames[20:21], frames[21:]]
-    path.write_bytes(b"".join(members.minute_zip(*members.pack(NOON, content_of(first), Summary.of(first, parts=1)))))
-    for part in rest:
-        found = members.growing(path, NOON)
-        assert found is not None
-        member, held, packed = found
-        member, packed = members.extend(member, packed, content_of(part), held.extended(Summary.of(part)))
-        path.write_bytes(b"".join(members.minute_zip(member, packed)))
-    with zipfile.ZipFile(path) as file:
-        assert file.testzip() is None
-        assert file.read("12-00.jsonl") == content_of(frames)
-    assert members.read_member(path, "12-00.jsonl") == content_of(frames)
-    assert members.summary(path) == Summary.of(frames, parts=3)
-
-
-def test_what_was_packed_as_a_whole_does_not_grow(tmp_path: Path) -> None:
-    """Nor does what is missing, or damaged."""
-    path = tmp_path / "12-00.zip"
-    assert members.growing(path, NOON) is None
-    write_minute(path)
-    assert members.growing(path, NOON) is None
-    path.write_bytes(path.read_bytes()[:40])
-    assert members.growing(path, NOON) is None
-
-
 def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
     """Writing again gives the same file."""
     write_minute(tmp_path / "a.zip")
