@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.sims.exchange import sent
-from tests.sims.exchange.generator import SymbolFeed
+from tests.sims.exchange.generator import LoopedFeed, SymbolFeed
 from tests.sims.exchange.streams import ExchangeStream
 from tests.sims.exchange.symbols import decimal_text, default_symbols, listings
 
@@ -37,7 +37,8 @@ def _play(
     loop: int = 0,
 ) -> list[str]:
     clock = [START_MS + 50]
-    feed = SymbolFeed(market, listings(market, [symbol])[0], seed, lambda: clock[0], loop=loop)
+    of = market, listings(market, [symbol])[0], seed, lambda: clock[0]
+    feed = LoopedFeed(*of, loop=loop) if loop else SymbolFeed(*of)
     stream, kept = ExchangeStream(market, f"{symbol.lower()}@{channel}", keeps_record=True), _Kept()
     stream.subscribers.append(kept)
     feed.wake(channel, stream)
@@ -177,8 +178,8 @@ def test_symbols_differ_in_ticks_and_lots() -> None:
     assert decimal_text(7, 0) == "7"
 
 
-def test_a_looped_book_repeats_its_first_slots_with_new_ids() -> None:
-    """With `loop` the books of later slots are those of the first ones, while times and ids go on."""
+def test_a_looped_feed_repeats_its_first_slots_with_new_ids() -> None:
+    """Its books of later slots are those of the first ones, while times and ids go on."""
     looped = [json.loads(text) for text in _play("um", "depth20@100ms", slots=50, loop=20)]
     lived = [json.loads(text) for text in _play("um", "depth20@100ms", slots=20)]
     books = [(frame["b"], frame["a"]) for frame in looped]

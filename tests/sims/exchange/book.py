@@ -1,15 +1,12 @@
 """An order book that lives: its top levels change a little in each slot, as text that is ready to be sent."""
 
 import random
-from copy import copy
-from typing import Any
 
 from tests.sims.exchange.symbols import Listing
 
 LEVELS = 20
 _KEPT = 24
 _QUANTITIES = 512
-_STATE = ("bids", "asks", "bid_levels", "ask_levels", "changed_bids", "changed_asks")
 
 
 class Book:
@@ -116,27 +113,3 @@ class Book:
             prices.append(ticks)
             levels.append(self._level(ticks))
             ticks += direction * (1 + int(self._random() ** 2 * 4))
-
-
-class LoopedBook(Book):
-    """A book that lives through its first slots again and again: half of a frame's cost, for loads as high as can be.
-
-    Where it begins anew, its changes do not lead from its last state to its first.
-    """
-
-    def __init__(self, listing: Listing, rng: random.Random, slots: int) -> None:
-        super().__init__(listing, rng)
-        self._slots = slots
-        self._lived: list[tuple[dict[str, Any], bool]] = []
-        self._at = 0
-
-    def step(self, changes: int) -> bool:
-        if len(self._lived) < self._slots:
-            top_changed = super().step(changes)
-            state = {name: copy(getattr(self, name)) for name in _STATE}
-            self._lived.append((state, top_changed))
-            return top_changed
-        state, top_changed = self._lived[self._at]
-        self._at = (self._at + 1) % self._slots
-        self.__dict__.update(state)
-        return top_changed

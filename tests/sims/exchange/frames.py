@@ -5,8 +5,13 @@ Source: reference/binance-protocol.md sections 2.1 and 2.2; recordings of 2026-0
 """
 
 
-def um_depth(at_ms: int, engine_ms: int, symbol: str, ids: tuple[int, int, int], bids: str, asks: str) -> str:
-    """Partial and diff depth of um, which have the same keys; `ids` are first, final and previous update id."""
+def um_depth(
+    at_ms: int | str, engine_ms: int | str, symbol: str, ids: tuple[int | str, ...], bids: str, asks: str
+) -> str:
+    """Partial and diff depth of um, which have the same keys; `ids` are first, final and previous update id.
+
+    Times and ids may be texts that stand for them.
+    """
     return (
         f'{{"e":"depthUpdate","E":{at_ms},"T":{engine_ms},"s":"{symbol}","ps":"{symbol}",'
         f'"U":{ids[0]},"u":{ids[1]},"pu":{ids[2]},"b":[{bids}],"a":[{asks}],"st":1}}'

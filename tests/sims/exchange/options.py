@@ -94,7 +94,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         "--rate", type=float, default=1.0, metavar="X", help="X times the real pace (not of markPrice and bars)"
     )
     made.add_argument(
-        "--loop-books", type=int, default=0, metavar="N", help="books begin anew after N slots, which is cheap"
+        "--loop-books", type=int, default=0, metavar="N", help="partial books begin anew after N slots, which is cheap"
     )
     made.add_argument("--flood", action="store_true", help="as fast as the slowest subscriber takes frames")
     made.add_argument("--no-record", action="store_true", help="keep no sent record (saves the hash, for benches)")
@@ -127,8 +127,8 @@ def parse(arguments: list[str] | None = None) -> Options:
 
     if (values.tls_cert is None) != (values.tls_key is None):
         parser.error("--tls-cert and --tls-key belong together")
-    if values.loop_books < 0:
-        parser.error("--loop-books must not be below 0")
+    if values.loop_books < 0 or (values.loop_books and values.quiet):
+        parser.error("--loop-books must not be below 0, and does not go with --quiet")
     if values.rate <= 0:
         parser.error("--rate must be above 0")
     if values.replay and (values.flood or values.rate != 1.0):

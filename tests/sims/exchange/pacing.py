@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from tests.sims.exchange import arrays
 from tests.sims.exchange.board import Board
 from tests.sims.exchange.clocks import Clocks
-from tests.sims.exchange.generator import CHANNELS, SLOT_MS, SymbolFeed
+from tests.sims.exchange.generator import CHANNELS, SLOT_MS, LoopedFeed, SymbolFeed
 from tests.sims.exchange.streams import ExchangeStream
 from tests.sims.exchange.symbols import Listing
 
@@ -26,7 +26,7 @@ class Generator:
         seed: Of all that is random.
         rate: How many times faster than the real pace the slots follow one another.
         quiet: Symbols in which almost nothing happens.
-        loop: After so many slots each book begins anew; 0: never.
+        loop: After so many slots each partial book begins anew; 0: never. Nothing is quiet then.
     """
 
     def __init__(
@@ -81,15 +81,12 @@ class Generator:
     def _feed(self, market: str, listing: Listing) -> SymbolFeed:
         feed = self._feeds.get((market, listing.symbol))
         if feed is None:
-            feed = self._feeds[market, listing.symbol] = SymbolFeed(
-                market,
-                listing,
-                self._seed,
-                self._clocks.reader(market),
-                slot_s=self._slot_s,
-                is_quiet=listing.symbol in self._quiet,
-                loop=self._loop,
-            )
+            of = market, listing, self._seed, self._clocks.reader(market)
+            if self._loop:
+                feed = LoopedFeed(*of, loop=self._loop, slot_s=self._slot_s)
+            else:
+                feed = SymbolFeed(*of, slot_s=self._slot_s, is_quiet=listing.symbol in self._quiet)
+            self._feeds[market, listing.symbol] = feed
             feed.is_halted = not self._board.trades(market, listing.symbol)
             self._schedule(feed.slot, listing.rank % self._count / self._count)
         return feed
