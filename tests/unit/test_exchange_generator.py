@@ -35,10 +35,11 @@ def _play(
     symbol: str = "BTCUSDT",
     step_ms: int = 100,
     loop: int = 0,
+    changes: int = 1,
 ) -> list[str]:
     clock = [START_MS + 50]
     of = market, listings(market, [symbol])[0], seed, lambda: clock[0]
-    feed = LoopedFeed(*of, loop=loop) if loop else SymbolFeed(*of)
+    feed = LoopedFeed(*of, loop=loop) if loop else SymbolFeed(*of, changes=changes)
     stream, kept = ExchangeStream(market, f"{symbol.lower()}@{channel}", keeps_record=True), _Kept()
     stream.subscribers.append(kept)
     feed.wake(channel, stream)
@@ -188,3 +189,15 @@ def test_a_looped_feed_repeats_its_first_slots_with_new_ids() -> None:
     assert books[40:] == books[:10]
     assert all(before["u"] < after["U"] <= after["u"] for before, after in itertools.pairwise(looped))
     assert all(before["E"] < after["E"] for before, after in itertools.pairwise(looped))
+
+
+def test_more_levels_may_change_in_a_slot() -> None:
+    """With `changes` a diff is as long as those of a large symbol, and the book is still one."""
+    few, many = (_play("um", "depth@100ms", slots=100, changes=changes) for changes in (1, 20))
+    assert sum(map(len, many)) > 1.8 * sum(map(len, few))
+    for text in _play("um", "depth20@100ms", slots=100, changes=20):
+        book = json.loads(text)
+        bids, asks = ([float(price) for price, _ in book[side]] for side in ("b", "a"))
+        assert bids == sorted(set(bids), reverse=True)
+        assert asks == sorted(set(asks))
+        assert bids[0] < asks[0]

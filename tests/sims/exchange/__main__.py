@@ -59,7 +59,13 @@ def _tls(options: Options) -> ssl.SSLContext | None:
 async def _run(options: Options, clocks: Clocks, player: Player | None, tls: ssl.SSLContext | None) -> None:
     board = Board(options.symbols)
     generator = Generator(
-        board, clocks, seed=options.seed, rate=options.rate, quiet=options.quiet, loop=options.loop_books
+        board,
+        clocks,
+        seed=options.seed,
+        rate=options.rate,
+        quiet=options.quiet,
+        loop=options.loop_books,
+        changes=options.changes,
     )
     server = Server(options, player.find if player else generator.find)
     server.flows = board.flows

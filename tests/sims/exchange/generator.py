@@ -35,6 +35,7 @@ class SymbolFeed:
         clock_ms: The wall clock in ms.
         slot_s: Seconds between two slots; the odds of rare things are reckoned with it.
         is_quiet: Whether nothing happens in 49 of 50 slots, and then nothing is sent.
+        changes: How many times more levels change in a slot than in that of a small symbol.
 
     Attributes:
         is_halted: Whether it is not traded, and makes no frames.
@@ -49,6 +50,7 @@ class SymbolFeed:
         *,
         slot_s: float = 0.1,
         is_quiet: bool = False,
+        changes: int = 1,
     ) -> None:
         self._market = market
         self._is_um = market == "um"
@@ -59,6 +61,7 @@ class SymbolFeed:
         self._book = Book(listing, self._rng)
         self._clock_ms = clock_ms
         self._is_quiet = is_quiet
+        self._changes = changes
         self.is_halted = False
         self._trade_odds = min(0.8, 0.1 * 8 / (1 + listing.rank) ** 0.5)
         self._force_odds = slot_s / FORCE_ORDER_EVERY_S
@@ -128,7 +131,7 @@ class SymbolFeed:
     def _move_book(self, at_ms: int) -> int:
         draw = self._random()
         book = self._book
-        top_changed = book.step(1 + int(draw * 4))
+        top_changed = book.step(self._changes * (1 + int(draw * 4)))
         engine_ms = at_ms - 1 - int(draw * 8)
         update_id = self._next_update_id(at_ms, draw)
         for levels, stream, last in self._depths:

@@ -50,6 +50,7 @@ class Options:
     seed: int = 1
     rate: float = 1.0
     loop_books: int = 0
+    changes: int = 1
     flood: bool = False
     no_record: bool = False
     replay: tuple[Path, ...] = ()
@@ -96,6 +97,9 @@ def parse(arguments: list[str] | None = None) -> Options:
     made.add_argument(
         "--loop-books", type=int, default=0, metavar="N", help="partial books begin anew after N slots, which is cheap"
     )
+    made.add_argument(
+        "--changes", type=int, default=1, metavar="N", help="N times as many levels change: 20 is like BTCUSDT"
+    )
     made.add_argument("--flood", action="store_true", help="as fast as the slowest subscriber takes frames")
     made.add_argument("--no-record", action="store_true", help="keep no sent record (saves the hash, for benches)")
     replay = parser.add_argument_group("or what it replays")
@@ -127,8 +131,10 @@ def parse(arguments: list[str] | None = None) -> Options:
 
     if (values.tls_cert is None) != (values.tls_key is None):
         parser.error("--tls-cert and --tls-key belong together")
-    if values.loop_books < 0 or (values.loop_books and values.quiet):
-        parser.error("--loop-books must not be below 0, and does not go with --quiet")
+    if values.changes < 1:
+        parser.error("--changes must be at least 1")
+    if values.loop_books < 0 or (values.loop_books and (values.quiet or values.changes > 1)):
+        parser.error("--loop-books must not be below 0, and does not go with --quiet and --changes")
     if values.rate <= 0:
         parser.error("--rate must be above 0")
     if values.replay and (values.flood or values.rate != 1.0):

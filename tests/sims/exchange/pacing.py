@@ -26,6 +26,7 @@ class Generator:
         seed: Of all that is random.
         rate: How many times faster than the real pace the slots follow one another.
         quiet: Symbols in which almost nothing happens.
+        changes: How many times more levels change in a slot; not where books loop.
         loop: After so many slots each partial book begins anew; 0: never. Nothing is quiet then.
     """
 
@@ -38,6 +39,7 @@ class Generator:
         rate: float = 1.0,
         quiet: frozenset[str] = frozenset(),
         loop: int = 0,
+        changes: int = 1,
     ) -> None:
         self._board = board
         self._clocks = clocks
@@ -46,6 +48,7 @@ class Generator:
         self._slot_s = SLOT_MS / 1_000 / rate
         self._quiet = quiet
         self._loop = loop
+        self._changes = changes
         self._feeds: dict[tuple[str, str], SymbolFeed] = {}
         self._arrays: arrays.AllMarketFeed | None = None
         self._due: list[tuple[float, int, Callable[[], int]]] = []
@@ -85,7 +88,8 @@ class Generator:
             if self._loop:
                 feed = LoopedFeed(*of, loop=self._loop, slot_s=self._slot_s)
             else:
-                feed = SymbolFeed(*of, slot_s=self._slot_s, is_quiet=listing.symbol in self._quiet)
+                is_quiet = listing.symbol in self._quiet
+                feed = SymbolFeed(*of, slot_s=self._slot_s, is_quiet=is_quiet, changes=self._changes)
             self._feeds[market, listing.symbol] = feed
             feed.is_halted = not self._board.trades(market, listing.symbol)
             self._schedule(feed.slot, listing.rank % self._count / self._count)
