@@ -35,7 +35,6 @@ class Written:
         changed: Whether a file was written.
         raw_bytes: Size of the raw file.
         parquet_bytes: Size of the Parquet file; 0 where the channel has none, or none yet.
-        last_ns: The last receive time of each connection, copies that were dropped included.
         rejected: Frames that Parquet cannot hold.
         corrupt: Where a damaged raw file was set aside.
     """
@@ -48,7 +47,6 @@ class Written:
     changed: bool
     raw_bytes: int
     parquet_bytes: int
-    last_ns: dict[str, int]
     rejected: derived.Rejected | None = None
     corrupt: Path | None = None
 

@@ -81,7 +81,7 @@ class _Writer:
         )
         self._neighbours.remember(minute, merged.frames)
         if not merged.frames:
-            return Written(minute, 0, len(came), merged.doubled, 0, False, 0, 0, {}, corrupt=corrupt)
+            return Written(minute, 0, len(came), merged.doubled, 0, False, 0, 0, corrupt=corrupt)
         if old_content and merged.frames == archived:
             content = old_content
         elif not old_content and _stands(came_content, merged.frames, came):
@@ -112,7 +112,6 @@ class _Writer:
             changed=changed,
             raw_bytes=raw_bytes,
             parquet_bytes=side.size_bytes,
-            last_ns=_last_ns([*archived, *came]),
             rejected=side.rejected,
             corrupt=corrupt,
         )
@@ -156,7 +155,6 @@ class _Writer:
             changed=derives or staged_rows > doubled,
             raw_bytes=raw_bytes,
             parquet_bytes=side.size_bytes,
-            last_ns={name: last_ns for name, (_, _, last_ns) in (grown.summary.connections or {}).items()},
             rejected=side.rejected,
             corrupt=newest_aside(path),
         )
@@ -212,7 +210,6 @@ class _Writer:
             changed=True,
             raw_bytes=raw_bytes,
             parquet_bytes=side.size_bytes,
-            last_ns={plain.connection: plain.last_ns},
             rejected=side.rejected,
             corrupt=corrupt,
         )
@@ -275,11 +272,3 @@ def _stands(content: bytes, frames: Sequence[Frame], came: Sequence[Frame]) -> b
     """Whether the staged lines are the file's lines as they are: nothing dropped, nothing moved, all of them JSON."""
     same = len(frames) == len(came) and all(map(is_, frames, came))
     return same and b'"b":"' not in content and lines.are_json([frame.payload for frame in frames])
-
-
-def _last_ns(frames: list[Frame]) -> dict[str, int]:
-    last: dict[str, int] = {}
-    for receive_ns, connection, _, _ in frames:
-        if receive_ns > last.get(connection, 0):
-            last[connection] = receive_ns
-    return last
