@@ -17,8 +17,7 @@ class Bucket:
     """The frames of one minute of one stream that wait for the minute to be over.
 
     Attributes:
-        is_rest: Whether parts of the minute are in the archive already.
-        is_part: Whether it was taken as such a part: another bucket has the rest, even if that is nothing.
+        is_part: Whether it was taken as a part of its minute, whose Parquet file is owed then (`Stage.owed`).
     """
 
     minute: Minute
@@ -29,7 +28,6 @@ class Bucket:
     lines: list[bytes] = field(default_factory=list)
     buffered_bytes: int = 0
     spilled_bytes: int = 0
-    is_rest: bool = False
     is_part: bool = False
 
     @property
@@ -74,12 +72,25 @@ def is_over(bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float,
     now. What comes for a minute that was over before is gathered for `LATE_BUCKET_S`, so that no file is written once
     per batch.
     """
-    grace_ns = int(grace_s * SECOND_NS)
-    start_ns, end_ns = bucket.minute.start_ns, bucket.minute.end_ns
-    if bucket.is_late:
-        if now_s - bucket.first_s >= LATE_BUCKET_S:
-            return True
-    elif watermark_ns >= end_ns + grace_ns:
+    if bucket.is_late and now_s - bucket.first_s >= LATE_BUCKET_S:
         return True
-    being_filled = start_ns - PLAUSIBLE_NS <= wall_ns < end_ns + grace_ns
-    return caught_up and now_s - bucket.last_s >= grace_s and not being_filled
+    return is_past(
+        bucket.minute,
+        bucket.last_s,
+        watermark_ns=0 if bucket.is_late else watermark_ns,
+        caught_up=caught_up,
+        now_s=now_s,
+        wall_ns=wall_ns,
+        grace_s=grace_s,
+    )
+
+
+def is_past(
+    minute: Minute, last_s: float, *, watermark_ns: int, caught_up: bool, now_s: float, wall_ns: int, grace_s: float
+) -> bool:
+    """Whether a minute, of which something came last at `last_s`, is over, as in `is_over`."""
+    grace_ns = int(grace_s * SECOND_NS)
+    if watermark_ns >= minute.end_ns + grace_ns:
+        return True
+    being_filled = minute.start_ns - PLAUSIBLE_NS <= wall_ns < minute.end_ns + grace_ns
+    return caught_up and now_s - last_s >= grace_s and not being_filled

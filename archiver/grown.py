@@ -2,7 +2,7 @@
 
 A part ends with a full flush (RFC 1951: on a byte's border, and nothing later looks back into it), and an empty last
 block ends the stream: another part takes that block's place. The summary says how far the member is at each part's end,
-so what overlaps with the last part is united with that alone.
+so what overlaps with the last parts is united with these alone.
 """
 
 from bisect import bisect_left

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from archiver import derived, lines, members
 from archiver.grown import Grown
 from archiver.jobs import Job, Written
-from archiver.members import CorruptError
 from archiver.merge import identity_key, unite
 from archiver.neighbours import Neighbours, beside
 from archiver.summaries import Summary
@@ -122,37 +121,40 @@ class _Writer:
         grown = Grown.read(path, minute)
         if grown is None:
             return None
-        derives = self._derives(minute, grows=grows)
+        derived_path = self._data / parquet_minute(minute)
         staged_rows = doubled = 0
-        content = b""
+        side: derived.Side | None = derived.Side()
+        rows: Plain | list[Frame] = []
         try:
             if came:
                 part = self._part(minute, grown, came)
                 if part is None:
                     return None
                 grown, staged_rows, doubled = part
-            if derives:
-                content = grown.lines()
-        except CorruptError:  # it is set aside on the longer way
+            is_longer = staged_rows > doubled
+            if self._derives(minute, grows=grows):
+                side = None if is_longer else derived.fresh(derived_path, grown.member.crc)
+                if side is None:
+                    content = grown.lines()
+                    rows = _plain(minute, content) or lines.parse(content)
+        except ValueError:  # what is damaged is set aside on the longer way
             return None
         self._neighbours.remember_grown(minute, grown)
-        if staged_rows > doubled:
+        if is_longer:
             raw_bytes = self._batch.write(path, members.minute_zip(grown.member, grown.packed))
         else:
             raw_bytes = path.stat().st_size
             self._batch.stands(path)
-        side = derived.Side()
-        if derives:
-            temporary = self._batch.temporary(self._data / parquet_minute(minute))
-            rows = _plain(minute, content) or lines.parse(content)
-            side = derived.write(temporary, minute.stream, rows, grown.member.crc)
+        changed = is_longer or side is None
+        if side is None:
+            side = derived.write(self._batch.temporary(derived_path), minute.stream, rows, grown.member.crc)
         return Written(
             minute,
             rows=grown.summary.rows,
             staged_rows=staged_rows,
             doubled=doubled,
             mismatched=0,
-            changed=derives or staged_rows > doubled,
+            changed=changed,
             raw_bytes=raw_bytes,
             parquet_bytes=side.size_bytes,
             rejected=side.rejected,
@@ -163,6 +165,9 @@ class _Writer:
         """A minute in parts with lines of its one connection, how many frames these are, and how many of them it had.
 
         Only the parts that the lines overlap with are looked into: Redis may have taken a batch twice.
+
+        Raises:
+            ValueError: A line is none of the archive, or those parts are damaged.
         """
         held, plain = grown.summary, _plain(minute, came)
         frames = [] if plain else lines.parse(came)

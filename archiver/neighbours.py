@@ -50,9 +50,7 @@ class Neighbours:
                 near += self._pending[other]
                 continue
             if other in self._grown:
-                grown = self._grown[other]
-                if _may_hold_copies(grown.summary, names, earliest, latest):
-                    near += lines.parse(grown.lines())
+                near += _read_grown(self._grown[other], names, earliest, latest)
                 continue
             for path in (self._data / raw_minute(other), self._data / raw_day(other.stream, other.day)):
                 near += _read(path, other, names, earliest, latest)
@@ -94,8 +92,21 @@ def _read(path: Path, minute: Minute, names: set[str], earliest: int, latest: in
         with path.open("rb") as file:
             return lines.parse(members.unpack(member, members.read_packed(file, member)))
     except ValueError as error:
-        log.warning("a neighbouring minute cannot be read, copies in it are not seen: %s", error)
+        return _unseen(error)
+
+
+def _read_grown(grown: Grown, names: set[str], earliest: int, latest: int) -> list[Frame]:
+    if not _may_hold_copies(grown.summary, names, earliest, latest):
         return []
+    try:
+        return lines.parse(grown.lines())
+    except ValueError as error:
+        return _unseen(error)
+
+
+def _unseen(error: ValueError) -> list[Frame]:
+    log.warning("a neighbouring minute cannot be read, copies in it are not seen: %s", error)
+    return []
 
 
 def _may_hold_copies(summary: Summary, names: set[str], earliest: int, latest: int) -> bool:

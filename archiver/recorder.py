@@ -34,6 +34,12 @@ TEND_S = 2.0
 CLOSE_S = 0.5
 RECOUNT_S = 60.0
 BUNDLE_S = 20.0
+TIGHT = 0.9
+"""So full a Redis has minutes written in parts whatever it is full of."""
+
+MINUTES_AT_ONCE = 256
+"""So many minutes in parts at most are given to the workers at a time."""
+
 ENTRIES_A_READ = 64
 """The pace of polling aims at so many entries of the busiest stream in one read."""
 
@@ -54,6 +60,7 @@ class Recorder:
         self._unread: frozenset[Stream] = frozenset()
         self._full_since_s: float | None = None
         self._next_s: dict[str, float] = {}
+        self._finding: list[asyncio.Task[None]] = []
         self.counts = Counts()
         self._writing = Writing(self._data, Workers(service, self._settings.workers), self._books, self.counts)
 
@@ -128,14 +135,26 @@ class Recorder:
         gained = sorted(named - set(self._streams))
         if gained:
             await asyncio.to_thread(self._books.take_over, gained)
-            for minute in await asyncio.to_thread(layout.without_parquet, self._data, gained):
-                self._stage.owe(minute, now_s)
             await reader.start(gained)
             self._streams += gained
+            self._finding.append(asyncio.create_task(self._find_owed(gained), name="find what is owed"))
             self._unread |= set(gained)
         if self._due("recount", now_s, RECOUNT_S):
             reader.recount()
+        for task in [task for task in self._finding if task.done()]:
+            self._finding.remove(task)
+            task.result()
         await self._look_at_redis(link, reader, now_s)
+
+    async def _find_owed(self, streams: list[Stream]) -> None:
+        """Minutes in parts that a killed archiver left behind; they are many where somebody removed Parquet files."""
+        found = await asyncio.to_thread(layout.without_parquet, self._data, streams)
+        held = set(self._streams)
+        for minute in found:
+            if minute.stream in held:
+                self._stage.owe(minute, time.monotonic())
+        if found:
+            log.info("%d minutes have no Parquet file yet: those that are over get theirs", len(found))
 
     async def _look_at_redis(self, link: Link, reader: Reader, now_s: float) -> None:
         share = await self._share(link)
@@ -153,13 +172,16 @@ class Recorder:
         if not reader.positions.keeps_tail:  # the room is needed for what is not archived yet
             await reader.positions.trim(self._streams)
             share = await self._share(link)
-        short = share > self._settings.redis_memory_fraction or self.counts.staged_bytes > self._settings.stage_bytes
+        staged, used = self.counts.staged_bytes, self.counts.redis_used_bytes
+        # what is not the stage's doing is not mended by parts, until there is hardly any room
+        is_ours = staged > used // 4 or share > TIGHT
+        short = (share > self._settings.redis_memory_fraction and is_ours) or staged > self._settings.stage_bytes
         if short and not self._writing.has_lines:
             buckets = self._stage.largest(0.75)
             if buckets:
                 log.info(
                     "memory is short (redis %.0f %%, staged %d MB): %d minutes are written in parts",
-                    100 * share, self.counts.staged_bytes >> 20, len(buckets),
+                    100 * share, staged >> 20, len(buckets),
                 )  # fmt: skip
             self._write(buckets, in_parts=True)
 
@@ -222,6 +244,8 @@ class Recorder:
             self._full_since_s = None
         due = self._stage.over(now_s, now_ns(), self._unread)
         self._write(due)
+        if self._writing.wants_minutes:
+            self._writing.derive(self._stage.owed(now_s, now_ns(), self._unread, most=MINUTES_AT_ONCE))
         if not due and self._writing.is_idle:
             self._service.health.beat("minutes")
         if self._due("bundle", now_s, BUNDLE_S):

@@ -9,13 +9,14 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from archiver import stage_folder
-from archiver.bucket import Bucket, is_over
+from archiver.bucket import Bucket, is_over, is_past
 from archiver.ids import Ids
 from common import session
 from common.channels import is_timed
@@ -50,6 +51,7 @@ class _Lane:
 
     Attributes:
         last_id: The last entry that was read, the `count`th; `before_id` is the one before it.
+        owed: Minutes in parts without a Parquet file, to when something of them came last (monotonic).
         undurable: Bucket, or id of a session event, to the place before its first entry, until it is durable.
     """
 
@@ -62,6 +64,7 @@ class _Lane:
     undurable: dict[Bucket | bytes, Place] = field(default_factory=dict)
     watermark_ns: int = 0
     buckets: dict[int, Bucket] = field(default_factory=dict)
+    owed: dict[int, float] = field(default_factory=dict)
     heard: dict[str, int] = field(default_factory=dict)
 
 
@@ -135,23 +138,13 @@ class Stage:
         return lane
 
     def _bucket(self, lane: _Lane, number: int, now_s: float) -> Bucket:
-        """A bucket for the entry that was read last."""
         minute = Minute(lane.stream, number)
-        late = lane.watermark_ns >= minute.end_ns + int(self._grace_s * SECOND_NS)
-        return self._open(lane, minute, Place(lane.before_id, lane.count - 1), now_s, is_late=late)
-
-    def _open(self, lane: _Lane, minute: Minute, before: Place, now_s: float, *, is_late: bool = False) -> Bucket:
         self._files += 1
-        bucket = Bucket(minute, self._folder / f"{self._files}.jsonl", is_late, now_s, now_s)
-        lane.buckets[minute.number] = bucket
-        lane.undurable[bucket] = before
+        late = lane.watermark_ns >= minute.end_ns + int(self._grace_s * SECOND_NS)
+        bucket = Bucket(minute, self._folder / f"{self._files}.jsonl", late, now_s, now_s)
+        lane.buckets[number] = bucket
+        lane.undurable[bucket] = Place(lane.before_id, lane.count - 1)
         return bucket
-
-    def owe(self, minute: Minute, now_s: float) -> None:
-        """A minute of which parts are in the archive: when it is over it is to be written, whether more came or not."""
-        lane = self._lanes.get(minute.stream) or self._lane(minute.stream)
-        if minute.number not in lane.buckets:
-            self._open(lane, minute, Place(lane.last_id, lane.count), now_s).is_rest = True
 
     def _event(
         self, lane: _Lane, entry_id: bytes, connection: str, text: bytes, fields: list[bytes], now_s: float
@@ -216,6 +209,36 @@ class Stage:
             )
         ]
 
+    def owe(self, minute: Minute, now_s: float) -> None:
+        """The minute has no Parquet file, because it was written in parts by somebody who was killed."""
+        (self._lanes.get(minute.stream) or self._lane(minute.stream)).owed.setdefault(minute.number, now_s)
+
+    def owed(self, now_s: float, wall_ns: int, unread: frozenset[Stream], *, most: int) -> list[Minute]:
+        """Minutes in parts that are over, all of whose lines are in the archive: their Parquet files can be made.
+
+        Each is given once; who starts anew finds those without a file (`layout.without_parquet`).
+        """
+        return list(islice(self._pop_owed(now_s, wall_ns, unread), most))
+
+    def _pop_owed(self, now_s: float, wall_ns: int, unread: frozenset[Stream]) -> Iterator[Minute]:
+        for lane in self._lanes.values():
+            if not lane.owed:
+                continue
+            busy = {one.minute.number for one in lane.undurable if isinstance(one, Bucket)}
+            for number, last_s in [*lane.owed.items()]:
+                minute = Minute(lane.stream, number)
+                if number not in busy and is_past(
+                    minute,
+                    last_s,
+                    watermark_ns=lane.watermark_ns,
+                    caught_up=lane.stream not in unread,
+                    now_s=now_s,
+                    wall_ns=wall_ns,
+                    grace_s=self._grace_s,
+                ):
+                    del lane.owed[number]
+                    yield minute
+
     def largest(self, share: float) -> list[Bucket]:
         """The largest buckets that together hold `share` of all bytes: to be written in parts when memory is short."""
         wanted = self.size_bytes * share
@@ -230,8 +253,8 @@ class Stage:
     def take(self, bucket: Bucket, *, in_parts: bool = False) -> None:
         """The bucket is on its way into the archive; frames of its minute that come now begin a new one.
 
-        Of a minute in parts the last lines are a part too, and the Parquet file is made when nothing is left to come:
-        it takes the longest, and Redis need not keep the lines for it.
+        Of a minute in parts the last lines are a part too: its Parquet file takes the longest, and Redis need not keep
+        the lines for it.
 
         Args:
             bucket: One that `over` or `largest` gave.
@@ -241,10 +264,13 @@ class Stage:
             OSError: Its last lines could not be written out; it stays.
         """
         bucket.spill()
-        del self._lanes[bucket.minute.stream].buckets[bucket.minute.number]
-        bucket.is_part = not bucket.is_late and (in_parts or (bucket.is_rest and bucket.size_bytes > 0))
+        lane, number = self._lanes[bucket.minute.stream], bucket.minute.number
+        del lane.buckets[number]
+        bucket.is_part = not bucket.is_late and (in_parts or number in lane.owed)
         if bucket.is_part:
-            self.owe(bucket.minute, bucket.last_s)
+            lane.owed[number] = bucket.last_s
+        else:
+            lane.owed.pop(number, None)
 
     def became_durable(self, stream: Stream, what: Iterable[Bucket | bytes]) -> Place | None:
         """Takes note of what of a stream became durable: buckets that were taken, ids of session events.

@@ -43,7 +43,8 @@ class Problem:
 
 
 _LOST = "What it held is gone from here; a second collector's copy or a backup can replace it, or else it stays a gap"
-_DERIVE = "Remove it: of a minute the archiver makes it anew when it starts"
+_DERIVE = "Where there is none, the archiver makes it anew when it starts"
+_READ_RAW = "The raw bundle holds all frames"
 _FRAMES = "This is a fault of Maserver: please report it with the file"
 
 
@@ -123,7 +124,7 @@ class _Day:
         bundle = self._data / raw_day(self._stream, self._day)
         if bundle.exists():
             in_bundle = self._in_bundle(bundle, times)
-            self._check_parquet(self._data / parquet_day(self._stream, self._day), in_bundle)
+            self._check_parquet(self._data / parquet_day(self._stream, self._day), in_bundle, _READ_RAW)
             for _ in in_bundle:
                 pass
         for minute, path in layout.minute_files(self._data, self._stream, self._day).items():
@@ -135,7 +136,7 @@ class _Day:
             times.setdefault(minute, []).extend(frame.receive_ns for frame in frames)
             parquet = self._data / parquet_minute(minute)
             if parquet.exists() or _age_ns(path) > _STALE_NS:  # a minute in parts has none until its end
-                self._check_parquet(parquet, iter([frames]))
+                self._check_parquet(parquet, iter([frames]), _DERIVE)
         for minute in sorted(times):
             for hole in self._silences.after(sorted(times[minute])):
                 where = str(folder("raw", self._stream) / self._day.isoformat())
@@ -205,23 +206,23 @@ class _Day:
         timed = is_timed(self._stream.market, self._stream.channel)
         return filed_ns(frame.receive_ns, event_time_ms(frame.payload) if timed else None) // MINUTE_NS
 
-    def _check_parquet(self, path: Path, minutes: Iterator[list[Frame]]) -> None:
+    def _check_parquet(self, path: Path, minutes: Iterator[list[Frame]], advice: str) -> None:
         if self._stream.channel == UNKNOWN:
             return
         if not path.exists():
-            self._add(path, "the Parquet file is missing", "Of a minute the archiver makes it anew when it starts")
+            self._add(path, "the Parquet file is missing", advice)
             return
         try:
             values, strangers, absent = compare.compare(self._stream, minutes, path)
         except ValueError as error:
-            self._add(path, f"the Parquet file is damaged: {error}", _DERIVE)
+            self._add(path, f"the Parquet file is damaged: {error}", advice)
             return
         if values:
-            self._add(path, f"{values} rows differ from their raw frames", _DERIVE)
+            self._add(path, f"{values} rows differ from their raw frames", advice)
         if strangers:
-            self._add(path, f"{strangers} rows have no raw frame", _DERIVE)
+            self._add(path, f"{strangers} rows have no raw frame", advice)
         if absent:
-            self._add(path, f"{absent} raw frames have no row", _DERIVE)
+            self._add(path, f"{absent} raw frames have no row", advice)
 
     def _add(self, path: Path | str, what: str, advice: str) -> None:
         where = path.relative_to(self._data) if isinstance(path, Path) else path

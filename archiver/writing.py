@@ -8,8 +8,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -21,15 +21,25 @@ from archiver.minutes import write_minutes
 from archiver.workers import Workers
 from common.backoff import Backoff
 from common.clock import now_ns
+from common.paths import Minute
 from common.streams import Stream
 
 log = logging.getLogger(__name__)
 
 JOB_BUCKETS = 128
-JOB_RESTS = 16
-"""Of minutes in parts: their Parquet is made while lines come, which go first and wait for a job at most."""
+JOB_MINUTES = 16
+"""Of minutes in parts: their Parquet files are made while lines come, which go first, and wait for a job at most."""
 BUSY_BYTES = 512 << 20
 """With so much in the workers' hands nothing more is read."""
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """Jobs for one worker, and the buckets whose lines they write; none where only Parquet files are made."""
+
+    jobs: list[Job]
+    buckets: list[Bucket]
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 10.0))
 
 
 @dataclass(slots=True)
@@ -65,9 +75,11 @@ class Writing:
         self._workers = workers
         self._books = books
         self._counts = counts
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._lines: deque[tuple[list[Job], list[Bucket]]] = deque()
-        self._rests: deque[tuple[list[Job], list[Bucket]]] = deque()
+        self._running: dict[asyncio.Task[None], _Work] = {}
+        self._lines: deque[_Work] = deque()
+        self._minutes: deque[_Work] = deque()
+        self._failed: set[_Work] = set()
+        self._is_finished = False
         self._bundling: asyncio.Task[None] | None = None
         self._bytes = 0
         self._written: list[Bucket] = []
@@ -78,14 +90,19 @@ class Writing:
         return self._bytes >= BUSY_BYTES
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no minute is being written."""
-        return not (self._tasks or self._lines or self._rests)
+    def has_lines(self) -> bool:
+        """Whether lines wait for a worker, or one has them."""
+        return bool(self._lines) or any(work.buckets for work in self._running.values())
 
     @property
-    def has_lines(self) -> bool:
-        """Whether lines wait to be written, or are."""
-        return self._bytes > 0
+    def is_idle(self) -> bool:
+        """Whether all lines are written: none wait, and none failed and are tried again later."""
+        return not (self.has_lines or self._failed)
+
+    @property
+    def wants_minutes(self) -> bool:
+        """Whether the workers can do with more minutes in parts."""
+        return not self._minutes
 
     def raise_fault(self) -> None:
         """Raises what a worker raised, if it was a fault of ours."""
@@ -102,60 +119,74 @@ class Writing:
         self._written[:0] = written
 
     def submit(self, buckets: Iterable[Bucket]) -> None:
-        """Has buckets written, shared out so that two workers never wait for the same lock; lines go first."""
-        by_job = {_job(bucket): bucket for bucket in buckets}
+        """Has buckets written, shared out so that two workers never wait for the same lock."""
+        by_job = {Job(bucket.minute, (bucket.path,), bucket.is_part): bucket for bucket in buckets}
         self._bytes += sum(bucket.size_bytes for bucket in by_job.values())
-        for jobs, queue, most in (
-            ([job for job in by_job if job.staged], self._lines, JOB_BUCKETS),
-            ([job for job in by_job if not job.staged], self._rests, JOB_RESTS),
-        ):
-            for part in share(jobs, self._workers.count):
-                for start in range(0, len(part), most):
-                    some = part[start : start + most]
-                    queue.append((some, [by_job[job] for job in some]))
+        for jobs in self._shared(by_job, JOB_BUCKETS):
+            self._lines.append(_Work(jobs, [by_job[job] for job in jobs]))
         self._go_on()
 
+    def derive(self, minutes: Iterable[Minute]) -> None:
+        """Has the Parquet files of minutes in parts made."""
+        jobs = [Job(minute, ()) for minute in minutes]
+        self._minutes += [_Work(some, []) for some in self._shared(jobs, JOB_MINUTES)]
+        self._go_on()
+
+    def _shared(self, jobs: Iterable[Job], most: int) -> Iterator[list[Job]]:
+        for part in share(jobs, self._workers.count):
+            for start in range(0, len(part), most):
+                yield part[start : start + most]
+
     def _go_on(self) -> None:
-        """Gives the workers what they can begin with."""
-        while len(self._tasks) < self._workers.count and (queue := self._lines or self._rests):
-            task = asyncio.create_task(self._write(*queue.popleft()), name="write minutes")
-            self._tasks.add(task)
+        """Gives the workers what they can begin with: lines first, for Redis keeps them until they are written."""
+        while (
+            not self._is_finished
+            and len(self._running) < self._workers.count
+            and (queue := self._lines or self._minutes)
+        ):
+            work = queue.popleft()
+            task = asyncio.create_task(self._write(work), name="write minutes")
+            self._running[task] = work
             task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        self._running.pop(task, None)
+        if task.cancelled():
+            return
+        if task.exception() is not None:
             self._fault = task.exception()
         else:
             self._go_on()
 
-    async def _write(self, jobs: list[Job], buckets: list[Bucket]) -> None:
-        size = sum(bucket.size_bytes for bucket in buckets)
-        backoff = Backoff(0.5, 10.0)
+    async def _write(self, work: _Work) -> None:
         try:
-            while True:
-                try:
-                    done = await self._workers.run(partial(write_minutes, self._data, jobs))
-                    break
-                except OSError as error:
-                    self._counts.failed_writes += 1
-                    if not backoff.tries:
-                        log.error("cannot write %d minutes, trying again: %s", len(jobs), error)
-                    await asyncio.sleep(backoff.next())
-        finally:
-            self._bytes -= size
+            done = await self._workers.run(partial(write_minutes, self._data, work.jobs))
+        except OSError as error:
+            self._counts.failed_writes += 1
+            if not work.backoff.tries:
+                log.error("cannot write %d minutes, trying again: %s", len(work.jobs), error)
+            self._failed.add(work)  # the worker is free meanwhile
+            asyncio.get_running_loop().call_later(work.backoff.next(), self._try_again, work)
+            return
+        self._bytes -= sum(bucket.size_bytes for bucket in work.buckets)
         for one in done:
-            self._count(one)
+            self._count(one, is_new=bool(work.buckets))
             self._books.written(one)
-        self._written += buckets
+        self._written += work.buckets
 
-    def _count(self, written: Written) -> None:
+    def _try_again(self, work: _Work) -> None:
+        self._failed.discard(work)
+        (self._lines if work.buckets else self._minutes).append(work)
+        self._go_on()
+
+    def _count(self, written: Written, *, is_new: bool) -> None:
         counts = self._counts
-        counts.minutes += 1
+        if is_new:
+            counts.minutes += 1
+            counts.raw_bytes += written.raw_bytes
         counts.doubled += written.doubled
         counts.mismatched += written.mismatched
         counts.rejected += written.rejected.count if written.rejected else 0
-        counts.raw_bytes += written.raw_bytes
         counts.parquet_bytes += written.parquet_bytes
 
     def bundle(self, holds: Callable[[Stream], bool], after_s: float) -> None:
@@ -178,15 +209,15 @@ class Writing:
             self._bundling = None
 
     async def finish(self, within_s: float) -> None:
-        """Waits until all lines in hand are written; what is owed beside them is found at the next start."""
-        self._rests.clear()
+        """Waits until all lines in hand are written; Parquet files that are owed are made after the next start."""
+        self._minutes.clear()
         deadline_s = time.monotonic() + within_s
-        while waiting := self._tasks | ({self._bundling} if self._bundling else set()):
+        while (waiting := {*self._running, *filter(None, [self._bundling])}) or not self.is_idle:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0 or self._fault is not None:
-                return
-            await asyncio.wait(waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _job(bucket: Bucket) -> Job:
-    return Job(bucket.minute, (bucket.path,) if bucket.spilled_bytes else (), bucket.is_part)
+                break
+            if waiting:
+                await asyncio.wait(waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(min(left_s, 0.1))
+        self._is_finished = True

@@ -157,7 +157,9 @@ def test_a_killed_archiver_loses_and_doubles_nothing(tmp_path: Path) -> None:
                     writer.write(dice.randrange(1, 40))
                     time.sleep(0.02)
         with archiver(tmp_path, server.url) as last:
-            while not all(is_archived(client, stream) for stream in STREAMS):
+            while not all(is_archived(client, stream) for stream in STREAMS) or layout.without_parquet(
+                tmp_path / "data", STREAMS
+            ):
                 assert last.poll() is None
                 time.sleep(0.1)
             last.terminate()

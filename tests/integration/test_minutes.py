@@ -182,12 +182,17 @@ def test_a_copy_beside_a_minute_that_grew_is_dropped(data: Path) -> None:
 
 
 def test_a_part_keeps_a_parquet_file_that_is_there_true(data: Path) -> None:
-    """Where the minute has one, it holds the part's frames too."""
+    """Where the minute has one, it holds the part's frames too; and what brings nothing writes nothing."""
     of = minute(1)
     frames = book_frames(of)
-    archive(data, (of, frames[:40]))
+    archive(data, (of, frames[:40]), grows=True)
+    finish(data, of)
     archive(data, (of, frames[40:]), grows=True)
     assert tables.read(data / parquet_minute(of)).num_rows == 60
+    before = (data / parquet_minute(of)).stat().st_ino
+    (again,) = archive(data, (of, frames[50:]))
+    assert (again.changed, again.doubled) == (False, 10)
+    assert (data / parquet_minute(of)).stat().st_ino == before
 
 
 def test_a_damaged_minute_in_parts_is_set_aside(data: Path) -> None:
@@ -203,6 +208,21 @@ def test_a_damaged_minute_in_parts_is_set_aside(data: Path) -> None:
     assert written.corrupt is not None
     assert archived(data, of) == frames[30:]
     assert tables.read(data / parquet_minute(of)).num_rows == 30
+
+
+def test_a_damaged_neighbour_in_parts_stops_nothing(data: Path) -> None:
+    """Copies in it are not seen; what else the batch holds is written."""
+    left, right = minute(1), minute(2)
+    frames = book_frames(left)
+    archive(data, (left, frames[:30]), grows=True)
+    path = data / raw_minute(left)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 3] ^= 255
+    path.write_bytes(damaged)
+    archive(data, (left, frames[30:]), (right, book_frames(right, connection="b-1")), grows=True)
+    assert archived(data, right) == book_frames(right, connection="b-1")
+    (written,) = archive(data, (left, frames[58:]))
+    assert written.corrupt is not None
 
 
 def test_minutes_without_parquet_are_found(data: Path) -> None:

@@ -134,30 +134,55 @@ def test_a_part_that_is_being_written_holds_the_place(stage: Stage) -> None:
     assert stage.became_durable(STREAM, [part]) == Place(b"4-0", 4)
 
 
-def test_what_is_left_of_a_minute_in_parts_is_owed(stage: Stage) -> None:
-    """Behind a part waits a bucket for the rest; at the minute's end its lines go as a part too, and then nothing."""
+def owed(stage: Stage, now_s: float = 0.0, wall_ns: int = START_NS, most: int = 9) -> list[int]:
+    return [minute.number - 29_900_000 for minute in stage.owed(now_s, wall_ns, frozenset(), most=most)]
+
+
+def test_the_parquet_file_of_a_minute_in_parts_is_owed(stage: Stage) -> None:
+    """A minute's last lines are a part too; once all lines are durable the file is due, and holds no place."""
     stage.add(STREAM, numbered(0, 0), 0.0)
     (first,) = stage.largest(1.0)
     stage.take(first, in_parts=True)
-    assert first.is_part
     later = depth(START_NS + 2 * MINUTE_NS + 1, START_NS + 2 * MINUTE_NS)
     stage.add(STREAM, [(b"3-0", numbered(0)[0][1]), (b"4-0", later[1])], 0.0)
     (second,) = stage.over(0.0, START_NS, frozenset())
     stage.take(second)
-    assert (second.is_part, second.size_bytes > 0) == (True, True)
-    (last,) = stage.over(0.0, START_NS, frozenset())
-    stage.take(last)
-    assert (last.minute, last.is_part, last.size_bytes) == (first.minute, False, 0)
-    assert stage.over(0.0, START_NS, frozenset()) == []
-    assert stage.became_durable(STREAM, [first, second, last]) == Place(b"3-0", 3)
+    assert (first.is_part, second.is_part) == (True, True)
+    assert stage.became_durable(STREAM, [second]) is None
+    assert owed(stage) == []
+    assert stage.became_durable(STREAM, [first]) == Place(b"3-0", 3)
+    assert owed(stage) == [0]
+    assert owed(stage) == []
 
 
-def test_a_minute_that_is_owed_is_over_without_a_frame(stage: Stage) -> None:
-    """What was found without its Parquet file at the start is written after the grace."""
-    stage.owe(Minute(STREAM, START_NS // MINUTE_NS), 0.0)
-    assert stage.over(1.0, START_NS + 10 * MINUTE_NS, frozenset()) == []
-    (one,) = stage.over(100.0, START_NS + 10 * MINUTE_NS, frozenset())
-    assert one.size_bytes == 0
+def test_a_frame_that_is_late_for_a_minute_in_parts_is_gathered(stage: Stage) -> None:
+    """What comes for it when it is over is written as a whole a minute later, and the Parquet file with it."""
+    stage.add(STREAM, numbered(0), 0.0)
+    (part,) = stage.largest(1.0)
+    stage.take(part, in_parts=True)
+    stage.became_durable(STREAM, [part])
+    later = depth(START_NS + 2 * MINUTE_NS + 1, START_NS + 2 * MINUTE_NS)
+    for at_s in range(50):
+        stage.add(STREAM, [(b"2-0", later[1]), (b"3-0", numbered(0)[0][1])], float(at_s))
+        assert minutes(stage, now_s=float(at_s)) == []
+        assert owed(stage, float(at_s)) == []
+    (late,) = [one for one in stage.over(LATE_BUCKET_S, START_NS, frozenset()) if one.minute == part.minute]
+    stage.take(late)
+    assert not late.is_part
+    stage.became_durable(STREAM, [late])
+    assert owed(stage, 999.0) == []
+
+
+def test_minutes_that_were_found_without_their_file_are_owed_when_they_are_over(stage: Stage) -> None:
+    """By the wall clock and after the grace, so many at a time; they hold no place."""
+    for number in range(3):
+        stage.owe(Minute(STREAM, START_NS // MINUTE_NS + number), 0.0)
+    past_ns = START_NS + 10 * MINUTE_NS
+    assert owed(stage, 1.0, past_ns) == []
+    stage.add(STREAM, numbered(4), GRACE_S)
+    assert stage.became_durable(STREAM, [taken(stage, 4)]) == Place(b"1-0", 1)
+    assert owed(stage, GRACE_S, past_ns, most=1) == [0]
+    assert owed(stage, GRACE_S, past_ns) == [1, 2]
 
 
 def test_an_event_holds_the_place_until_it_is_settled(stage: Stage) -> None:
