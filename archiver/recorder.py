@@ -148,7 +148,11 @@ class Recorder:
 
     async def _find_owed(self, streams: list[Stream]) -> None:
         """Minutes in parts that a killed archiver left behind; they are many where somebody removed Parquet files."""
-        found = await asyncio.to_thread(layout.without_parquet, self._data, streams)
+        try:
+            found = await asyncio.to_thread(layout.without_parquet, self._data, streams)
+        except OSError as error:
+            log.error("cannot look for minutes without a Parquet file; the day's bundle will hold them: %s", error)
+            return
         held = set(self._streams)
         for minute in found:
             if minute.stream in held:

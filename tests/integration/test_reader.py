@@ -159,6 +159,10 @@ def test_trims_up_to_the_position_less_the_tail(server: RedisServer) -> None:
             await reader.positions.trim(STREAMS)
             assert kept(server) == list(range(200, 301))
             assert len(kept(server, STREAMS[1])) == 300
+            reader.positions.keeps_tail = False
+            reader.positions.move(ONE, place(250))
+            await poll(reader)
+            assert kept(server) == list(range(250, 301))
 
     fill(server, 300)
     asyncio.run(main())
