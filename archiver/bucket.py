@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from common.clock import SECOND_NS
 from common.frame import PLAUSIBLE_NS
@@ -64,7 +65,17 @@ class Bucket:
         self.lines.clear()
 
 
-def is_over(bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float, wall_ns: int, grace_s: float) -> bool:
+class When(TypedDict):
+    """By what a minute of a stream is judged: how far the stream is and was read, the two clocks, the grace."""
+
+    watermark_ns: int
+    caught_up: bool
+    now_s: float
+    wall_ns: int
+    grace_s: float
+
+
+def is_over(bucket: Bucket, **when: Unpack[When]) -> bool:
     """Whether a bucket's minute can be written.
 
     By the stream's own time: later event times than the minute's end and the grace have been seen. Or, where nothing
@@ -72,25 +83,17 @@ def is_over(bucket: Bucket, *, watermark_ns: int, caught_up: bool, now_s: float,
     now. What comes for a minute that was over before is gathered for `LATE_BUCKET_S`, so that no file is written once
     per batch.
     """
-    if bucket.is_late and now_s - bucket.first_s >= LATE_BUCKET_S:
-        return True
-    return is_past(
-        bucket.minute,
-        bucket.last_s,
-        watermark_ns=0 if bucket.is_late else watermark_ns,
-        caught_up=caught_up,
-        now_s=now_s,
-        wall_ns=wall_ns,
-        grace_s=grace_s,
-    )
+    if bucket.is_late:
+        if when["now_s"] - bucket.first_s >= LATE_BUCKET_S:
+            return True
+        when["watermark_ns"] = 0
+    return is_past(bucket.minute, bucket.last_s, **when)
 
 
-def is_past(
-    minute: Minute, last_s: float, *, watermark_ns: int, caught_up: bool, now_s: float, wall_ns: int, grace_s: float
-) -> bool:
+def is_past(minute: Minute, last_s: float, **when: Unpack[When]) -> bool:
     """Whether a minute, of which something came last at `last_s`, is over, as in `is_over`."""
-    grace_ns = int(grace_s * SECOND_NS)
-    if watermark_ns >= minute.end_ns + grace_ns:
+    grace_ns = int(when["grace_s"] * SECOND_NS)
+    if when["watermark_ns"] >= minute.end_ns + grace_ns:
         return True
-    being_filled = minute.start_ns - PLAUSIBLE_NS <= wall_ns < minute.end_ns + grace_ns
-    return caught_up and now_s - last_s >= grace_s and not being_filled
+    being_filled = minute.start_ns - PLAUSIBLE_NS <= when["wall_ns"] < minute.end_ns + grace_ns
+    return when["caught_up"] and when["now_s"] - last_s >= when["grace_s"] and not being_filled

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from archiver import stage_folder
-from archiver.bucket import Bucket, is_over, is_past
+from archiver.bucket import Bucket, When, is_over, is_past
 from archiver.ids import Ids
 from common import session
 from common.channels import is_timed
@@ -198,16 +198,19 @@ class Stage:
         return [
             bucket
             for lane in self._lanes.values()
+            for when in [self._when(lane, now_s, wall_ns, unread)]
             for bucket in lane.buckets.values()
-            if is_over(
-                bucket,
-                watermark_ns=lane.watermark_ns,
-                caught_up=lane.stream not in unread,
-                now_s=now_s,
-                wall_ns=wall_ns,
-                grace_s=self._grace_s,
-            )
+            if is_over(bucket, **when)
         ]
+
+    def _when(self, lane: _Lane, now_s: float, wall_ns: int, unread: frozenset[Stream]) -> When:
+        return When(
+            watermark_ns=lane.watermark_ns,
+            caught_up=lane.stream not in unread,
+            now_s=now_s,
+            wall_ns=wall_ns,
+            grace_s=self._grace_s,
+        )
 
     def owe(self, minute: Minute, now_s: float) -> None:
         """The minute has no Parquet file, because it was written in parts by somebody who was killed."""
@@ -225,17 +228,10 @@ class Stage:
             if not lane.owed:
                 continue
             busy = {one.minute.number for one in lane.undurable if isinstance(one, Bucket)}
+            when = self._when(lane, now_s, wall_ns, unread)
             for number, last_s in [*lane.owed.items()]:
                 minute = Minute(lane.stream, number)
-                if number not in busy and is_past(
-                    minute,
-                    last_s,
-                    watermark_ns=lane.watermark_ns,
-                    caught_up=lane.stream not in unread,
-                    now_s=now_s,
-                    wall_ns=wall_ns,
-                    grace_s=self._grace_s,
-                ):
+                if number not in busy and is_past(minute, last_s, **when):
                     del lane.owed[number]
                     yield minute
 

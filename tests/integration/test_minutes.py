@@ -84,6 +84,13 @@ def test_parts_give_the_same_bytes_as_the_whole(data: Path, tmp_path: Path) -> N
         assert (data / path(of)).read_bytes() == (other / path(of)).read_bytes()
 
 
+def damage(path: Path) -> None:
+    """Changes a byte of the packed lines."""
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 3] ^= 255
+    path.write_bytes(damaged)
+
+
 def finish(data: Path, *minutes: Minute) -> None:
     """What is left to do for minutes in parts when they are over."""
     write_minutes(data, [Job(of, ()) for of in minutes])
@@ -200,10 +207,7 @@ def test_a_damaged_minute_in_parts_is_set_aside(data: Path) -> None:
     of = minute(1)
     frames = book_frames(of)
     archive(data, (of, frames[:30]), grows=True)
-    path = data / raw_minute(of)
-    damaged = bytearray(path.read_bytes())
-    damaged[len(damaged) // 3] ^= 255
-    path.write_bytes(damaged)
+    damage(data / raw_minute(of))
     (written,) = archive(data, (of, frames[30:]))
     assert written.corrupt is not None
     assert archived(data, of) == frames[30:]
@@ -215,10 +219,7 @@ def test_a_damaged_neighbour_in_parts_stops_nothing(data: Path) -> None:
     left, right = minute(1), minute(2)
     frames = book_frames(left)
     archive(data, (left, frames[:30]), grows=True)
-    path = data / raw_minute(left)
-    damaged = bytearray(path.read_bytes())
-    damaged[len(damaged) // 3] ^= 255
-    path.write_bytes(damaged)
+    damage(data / raw_minute(left))
     archive(data, (left, frames[30:]), (right, book_frames(right, connection="b-1")), grows=True)
     assert archived(data, right) == book_frames(right, connection="b-1")
     (written,) = archive(data, (left, frames[58:]))
