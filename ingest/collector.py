@@ -20,10 +20,10 @@ from ingest.pace import Pace
 from ingest.plan import Route
 from ingest.rotation import Rotation
 from ingest.subscriber import Subscriber, subscribe
+from ingest.watch import LOOK_S
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.5
 LAG_S = 5.0
 LAGGED_S = 15.0
 """A connection that lags by `LAG_S` for so long is replaced."""

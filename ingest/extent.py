@@ -5,7 +5,7 @@ not (decision 0006).
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from common.channels import CHANNELS, Channel, is_timed
@@ -15,6 +15,7 @@ from common.lag import Way
 from common.streams import Stream
 from ingest.lanes import Lane
 from ingest.pace import Pace
+from ingest.watch import LOOK_S
 
 LATE_NS = SECOND_NS // 4
 """Lag below this is the network's ordinary trembling."""
@@ -60,6 +61,7 @@ class Extent:
         self._way = way
         self._resumed: dict[Stream, _Resumed] = {}
         self._resumed_lag_ns = 0
+        self._paused_ns = 0
         self.lag_ns = 0
 
     # Lag.
@@ -69,8 +71,15 @@ class Extent:
         """The lag, where it is more than the network's trembling."""
         return _late_ns(self.lag_ns)
 
-    def learn(self, lanes: Iterable[tuple[Lane, Channel]], now_s: float) -> None:
-        """Learns the way and the lag from the last frames of lanes that delivered since the last time."""
+    def learn(self, lanes: Sequence[tuple[Lane, Channel]], quiet_ns: int, now_s: float) -> None:
+        """Learns the way and the lag from the last frames of lanes that delivered since the last look.
+
+        Args:
+            lanes: Those.
+            quiet_ns: From the last frame before that look to the newest of all. Where none of the new frames tells a
+                time, and that was an unusual pause, they may be as late as it was long.
+            now_s: Monotonic.
+        """
         lags_ns = []
         for lane, channel in lanes:
             delayed_ns = delay_ns(lane, channel)
@@ -79,13 +88,20 @@ class Extent:
                 if channel.name in PUNCTUAL:
                     lags_ns.append(self._way.lag_ns(delayed_ns))
         if lags_ns:
-            self.lag_ns = max(lags_ns)
+            self.lag_ns, self._paused_ns = max(lags_ns), 0
+        elif lanes:
+            usual_s = LOOK_S + min(self._usual_s(lane.stream) or 1.0 for lane, _ in lanes)
+            self._paused_ns = quiet_ns if quiet_ns > usual_s * SECOND_NS else 0
 
     def forget_lag(self) -> None:
         """The clock was stepped: what was measured says nothing any more."""
-        self.lag_ns = self._resumed_lag_ns = 0
+        self.lag_ns = self._resumed_lag_ns = self._paused_ns = 0
 
     # The end.
+
+    def reached_ns(self, heard_ns: int) -> int:
+        """Up to when what the exchange sent on the connection has come, if it was last heard at `heard_ns`."""
+        return heard_ns - _late_ns(max(self.lag_ns, self._paused_ns))
 
     def covered_ns(self, lane: Lane, heard_ns: int) -> int:
         """Up to when what the exchange sent has come: less what is still on its way, and not into a silence.
@@ -94,25 +110,30 @@ class Extent:
             lane: The stream's.
             heard_ns: When the exchange was last heard at all.
         """
+        usual_s, own_ns = self._longest_s(lane), self._own_ns(lane)
         last_ns = max(lane.heard_ns, lane.opened_ns)
-        usual_s = self._longest_s(lane)
         has_come = lane.heard_ns >= lane.opened_ns  # else it may all be on its way still: nobody knows how late that is
-        if usual_s is None or (has_come and heard_ns - last_ns < usual_s * SECOND_NS):
-            last_ns = heard_ns
-        return last_ns - _late_ns(self._lag_of(lane, heard_ns))
+        if usual_s is not None and (not has_come or heard_ns - last_ns >= usual_s * SECOND_NS):
+            return own_ns or self.reached_ns(last_ns)
+        if own_ns and heard_ns - lane.heard_ns < LATE_NS:
+            return own_ns + heard_ns - lane.heard_ns
+        return max(own_ns, self.reached_ns(heard_ns))
+
+    def _own_ns(self, lane: Lane) -> int:
+        """Up to when the session's last frame tells by itself that all has come; 0 where it does not."""
+        delayed_ns = delay_ns(lane) if lane.heard_ns >= lane.opened_ns else None
+        return lane.heard_ns - _late_ns(self._way.lag_ns(delayed_ns)) if delayed_ns is not None else 0
 
     def _longest_s(self, lane: Lane) -> float | None:
         """A longer pause of the stream was a silence, in s; None where that is not known."""
-        pace, channel = self._paces.get(lane.stream), CHANNELS.get(lane.stream.channel)
-        usual_s = pace.usual_s if pace is not None else None
+        usual_s, channel = self._usual_s(lane.stream), CHANNELS.get(lane.stream.channel)
         if channel is None or (usual_s is None and channel.pace_s is None):
             return None
         return max(1.0, 3 * (usual_s or 0.0)) if channel.pace_s is None else usual_s or 3 * channel.pace_s
 
-    def _lag_of(self, lane: Lane, heard_ns: int) -> int:
-        """How late the lane's last frame was, in ns; where it does not say, or came long ago, how late others are."""
-        delayed_ns = delay_ns(lane) if heard_ns - lane.heard_ns < SECOND_NS else None
-        return self._way.lag_ns(delayed_ns) if delayed_ns is not None else self.lag_ns
+    def _usual_s(self, stream: Stream) -> float | None:
+        pace = self._paces.get(stream)
+        return pace.usual_s if pace is not None else None
 
     # The beginning.
 

@@ -95,6 +95,7 @@ class Subscriber:
         self._connection.close(reason)
         reason = self.closed.result() if lost else reason
         heard_ns = self._connection.heard_ns
+        self._learn_lag()
         for lane, at_ns in self._extent.resumed():
             self.lanes.open(lane, at_ns)
         for stream in list(self._marks):
@@ -254,6 +255,7 @@ class Subscriber:
         if self._asking.done() and not self._asking.cancelled():
             self._asking.result()  # it ends by a fault of ours alone
         self._connection.look()
+        quiet_ns = self._quiet_ns
         if self._connection.heard_ns != self._heard_ns:
             self._heard_ns, self._heard_s = self._connection.heard_ns, now_s
         if overdue := self._control.overdue(self._heard_s):  # of a stall that may still end an answer proves nothing
@@ -261,7 +263,7 @@ class Subscriber:
         for lane, at_ns in self._extent.resumed(now_s):
             self.lanes.open(lane, at_ns)
         self._let_go(now_s)
-        self._extent.learn(self._watch.moved(now_s), now_s)
+        self._extent.learn(self._watch.moved(now_s), quiet_ns, now_s)
         stood_still, self._looked_s = now_s - self._looked_s > STOOD_STILL_S, now_s
         # then it was we who heard nothing: what came lies in the socket still, and of a sleep we are told in a moment
         for lane, reason in () if stood_still else self._watch.silences(now_s):
@@ -269,6 +271,15 @@ class Subscriber:
             self.lanes.close(lane, at_ns, "stale", reason, waits=True)
             self.resubscribed += 1
             self._control.ask("SUBSCRIBE", [lane.stream])
+
+    @property
+    def _quiet_ns(self) -> int:
+        """From the last frame before the last look to the newest: a pause of the connection, where there was one."""
+        return self._connection.heard_ns - self._heard_ns if self._heard_ns else 0
+
+    def _learn_lag(self) -> None:
+        """Between two looks: learns how late it is what came since the last one."""
+        self._extent.learn(self._watch.unseen(), self._quiet_ns, self._loop.time())
 
     def stepped(self, now_s: float) -> None:
         """The clock was stepped: what came before says nothing of lag any more."""
@@ -316,6 +327,7 @@ class Subscriber:
         """Whether frames may still be on their way here that were sent before another connection began: this one lags,
         or is stalled."""
         heard_ns = self._connection.heard_ns
+        self._learn_lag()
         for sight in self._watch:
             lane, twin = sight.lane, other.lanes.of(sight.lane.stream)
             if twin is None or not twin.is_open:
@@ -335,7 +347,8 @@ class Subscriber:
 
     def beat(self) -> str:
         """For `producer.BEATS`: up to when the connection's frames are covered, and now."""
-        return f"{self._connection.heard_ns - self._extent.late_ns} {now_ns()}"
+        self._learn_lag()
+        return f"{self._extent.reached_ns(self._connection.heard_ns)} {now_ns()}"
 
     def delays(self) -> dict[str, int]:
         """Symbol to receive minus event time, in ns, of the newest frame; the largest of its streams."""

@@ -13,6 +13,9 @@ from ingest.pace import FLOOR_S, Pace
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 0.5
+"""So often all is looked at."""
+
 
 @dataclass(slots=True)
 class Sight:
@@ -87,12 +90,17 @@ class Watch:
 
     def moved(self, now_s: float) -> list[tuple[Lane, Channel]]:
         """The lanes that delivered since the last look; their pace is learned."""
-        found = []
-        for sight in self._sights.values():
-            if sight.lane.frames != sight.frames:
-                self._learn(sight, now_s)
-                found.append((sight.lane, sight.channel))
-        return found
+        found = self._unseen()
+        for sight in found:
+            self._learn(sight, now_s)
+        return [(sight.lane, sight.channel) for sight in found]
+
+    def unseen(self) -> list[tuple[Lane, Channel]]:
+        """The lanes that delivered since the last look, between two of them: it is left to the next to learn."""
+        return [(sight.lane, sight.channel) for sight in self._unseen()]
+
+    def _unseen(self) -> list[Sight]:
+        return [sight for sight in self._sights.values() if sight.lane.frames != sight.frames]
 
     def _learn(self, sight: Sight, now_s: float) -> None:
         lane = sight.lane

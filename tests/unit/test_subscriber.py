@@ -11,7 +11,7 @@ import pytest
 
 from common.clock import SECOND_NS
 from common.lag import Way
-from common.session import Marked
+from common.session import Closed, Marked
 from common.streams import Stream
 from ingest import control
 from ingest.pace import Pace
@@ -304,5 +304,54 @@ def test_delivered_means_since_then() -> None:
         scene.look()
         assert scene.subscriber.delivered_since(TRADES, scene.now_s)
         assert not scene.subscriber.delivered_since(TRADES, scene.now_s + 1)
+
+    played(play)
+
+
+def flowing(scene: Scene, stream: Stream) -> int:
+    """A stream comes on time for a while; gives the receive time of the last frame, in ns."""
+    for _ in range(3):
+        scene.frame(stream)
+        scene.look()
+    return scene.wire.heard_ns
+
+
+def test_a_burst_that_ends_with_the_connection_is_as_late_as_it_says() -> None:
+    """No look lies between the burst and the end: neither the rows nor a beat say that what the burst lacked came."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK, TRADES])
+        await scene.answer()
+        flowing(scene, TRADES)
+        scene.frame(BOOK, late_s=4.0)
+        sent_ns = scene.wire.heard_ns - 4 * SECOND_NS
+        beat_ns = int(scene.subscriber.beat().split()[0])
+        heard_ns = scene.subscriber.lanes.add(TRADES).heard_ns
+        scene.subscriber.end("disconnect", "lost")
+        ends_ns = {key: event.at for key, event in scene.hand.said if isinstance(event, Closed)}
+        assert abs(beat_ns - sent_ns) < SECOND_NS // 10
+        assert abs(ends_ns[TRADES.key] - heard_ns) < SECOND_NS // 10
+        began_ns = next(event.at for key, event in scene.hand.said if key == BOOK.key)
+        assert ends_ns[BOOK.key] == began_ns  # sent before its session began, and nothing since
+
+    played(play)
+
+
+@pytest.mark.parametrize("paused_s", [3.0, 0.2])
+def test_a_burst_without_times_is_as_late_as_the_pause_before_it(paused_s: float) -> None:
+    """Of spot's books nothing tells when they were sent: after an unusual pause they may all be from before it."""
+    book = Stream("spot", "depth20", "BTCUSDT")
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([book])
+        await scene.answer()
+        before_ns = flowing(scene, book)
+        message = b'{"stream":"btcusdt@depth20@100ms","data":{"lastUpdateId":1}}'
+        scene.wire.heard_ns = burst_ns = before_ns + int(paused_s * SECOND_NS)
+        scene.subscriber.lanes.message(burst_ns, message)
+        ends_ns = before_ns if paused_s > 1 else burst_ns
+        assert int(scene.subscriber.beat().split()[0]) == ends_ns
+        scene.subscriber.end("disconnect", "lost")
+        assert [event.at for _, event in scene.hand.said if isinstance(event, Closed)] == [ends_ns]
 
     played(play)

@@ -279,8 +279,10 @@ class Connection(WSListener):
 
     def _deliver(self, frame: bytes, records: bytearray | None, at_bytes: int) -> None:
         """Takes what has arrived; `_arrived` writes it."""
-        if self.is_half_open or self.is_closing:
-            return
+        if not (self.is_half_open or self.is_closing):
+            self._hand_over(frame, records, at_bytes)
+
+    def _hand_over(self, frame: bytes, records: bytearray | None, at_bytes: int) -> None:
         self._out.append(frame)
         if at_bytes >= 0:
             self.frames_sent += 1
@@ -297,9 +299,11 @@ class Connection(WSListener):
         self.is_dead = True
         self.subscriptions.review()
 
-    def cut(self, how: str, code: int = 1001, reason: str = "going away") -> None:
-        """Ends it in one of the ways of `CUTS`; `code` and `reason` are of a close frame."""
-        if how == "fin":
+    def cut(self, how: str, code: int = 1001, reason: str = "going away", late_s: float = 0.0) -> None:
+        """Ends it in one of the ways of `CUTS`; `code` and `reason` are of a close frame, `late_s` of `fin`."""
+        if how == "fin" and late_s:
+            self.finish_late(late_s)
+        elif how == "fin":
             self.finish()
         elif how == "rst":
             self.flush()
@@ -332,6 +336,20 @@ class Connection(WSListener):
         self._end()
         if self._transport is not None:
             self._transport.disconnect()
+
+    def finish_late(self, seconds: float) -> None:
+        """As `finish`, on a network that was away: what is held back is not lost, and comes with the end, so late."""
+        held, self._transit = self._way(), None
+        self._end()
+
+        def arrive() -> None:
+            for frame, records, at_bytes in held.drain():
+                self._hand_over(frame, records, at_bytes)
+            self.flush()
+            if self._transport is not None:
+                self._transport.disconnect()
+
+        self._server.later(seconds, arrive)
 
     def reset(self) -> None:
         """Ends the TCP connection with RST; what was not read yet may be lost."""

@@ -20,7 +20,7 @@ from tests.sims.exchange.rest import Rest
 from tests.sims.exchange.server import Server
 
 _DETAILS = {
-    "cut": f"how code reason {WHICH}",
+    "cut": f"how code reason late_s {WHICH}",
     "handshake": "status n body content_length retry_after market refuse seconds",
     "stall": f"seconds {WHICH}",
     "inject": "market stream payload payload_b64 wrap binary route n",
@@ -83,11 +83,14 @@ class Faults:
     def _cut(self, details: "Details") -> dict[str, Any]:
         how = details.take("how", str, "fin")
         code, reason = details.take("code", int, 1001), details.take("reason", str, "going away")
+        late_s = details.take_seconds("late_s", None) or 0.0
         if how not in CUTS:
             raise ValueError(f"how is {how!r}, and must be one of {', '.join(CUTS)}")
+        if late_s and how != "fin":
+            raise ValueError("late_s goes with fin")
         hit = chosen(self._server, details)
         for connection in hit:
-            connection.cut(how, code, reason)
+            connection.cut(how, code, reason, late_s)
         return {"connections": [connection.id for connection in hit]}
 
     def _handshake(self, details: "Details") -> dict[str, Any]:

@@ -6,7 +6,7 @@ It never reorders: a frame is due when its own delay is over and the one before 
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from common.clock import now_ns
 from tests.sims.exchange import sent
@@ -70,6 +70,11 @@ class Transit:
         """What is due by now arrives in one burst."""
         self._stalled_ns = None
         self._release()
+
+    def drain(self) -> Iterator[tuple[bytes, bytearray | None, int]]:
+        """All that it holds, as `take` got it; for a way that is not to be used any more."""
+        while self._queue:
+            yield self._queue.popleft()[2:]
 
     def take(self, frame: bytes, records: bytearray | None, at_bytes: int) -> None:
         """Takes a frame on its way."""
