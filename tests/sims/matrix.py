@@ -14,7 +14,8 @@ from tests.sims.house import House, house
 from tests.sims.own_names import OwnNames
 
 EVERYTHING = "depth20,aggTrade,markPrice,forceOrder,bookTicker,kline_1m"
-LONG = pytest.mark.timeout(200 + int(120 * LENGTH))
+LONG = pytest.mark.timeout(200 + int(120 * LENGTH) + (600 if LENGTH > 2 else 0))
+"""Some tests last as long as LENGTH says, and an outage of Redis ten minutes where LENGTH is more than 2."""
 
 WARM_S = 5.0
 """So long the collectors learn how often each stream speaks."""
