@@ -12,14 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import msgspec
-
 from archiver import session_files
 from archiver.bundles import Bundled
-from archiver.coverage import Coverage, Session, by_pace, explained, withdrawn
+from archiver.coverage import KEPT_SESSIONS, Coverage, Session, by_pace
 from archiver.jobs import Written
 from archiver.layout import minute_named
 from archiver.members import CorruptError, directory
+from archiver.revisions import as_healed_as, explained, informed, same, withdrawn
 from archiver.signs import Signs, heard_ns
 from archiver.staging import Said, Stage
 from common import ledger
@@ -35,6 +34,9 @@ SETTLED_S = 3.0
 
 SESSION_FILES = 7
 """So many of the newest files of sessions are read at the start: a recorded stream speaks in each of them."""
+
+KEPT_ROWS = 4 * KEPT_SESSIONS
+"""Of a stream with more rows those are forgotten that do not change any more."""
 
 
 class Bookkeeper:
@@ -247,48 +249,44 @@ class Bookkeeper:
             if coverage is None:
                 continue
             known = self._rows.setdefault(stream, {})
-            now = [_informed(row, known.get(row.id)) for row in coverage.rows(before_s)]
+            now = [informed(row, known.get(row.id)) for row in coverage.rows(before_s)]
             rows += now
             disproved = {row.id: row for row in coverage.disproved()}
             # also where it was never written: who starts after us knows no ids, and would find the gap again
-            rows += withdrawn((_before(row, known.get(row.id)) for row in disproved.values()), now, "ids")
+            rows += withdrawn((as_healed_as(row, known.get(row.id)) for row in disproved.values()), now, "ids")
             gaps = {coverage.gap_id(session) for session in coverage.sessions.values()} & known.keys()
             if self._is_judged(coverage):
                 rows += withdrawn((known[one] for one in gaps - disproved.keys()), now, "resumed")
-            rows += withdrawn(self._upstream_before(stream, now), now, "ids")
-        return [row for row in rows if not _same(row, self._rows.get(row.stream, {}).get(row.id))]
+            rows += withdrawn(self._upstream_before(coverage, now), now, "ids")
+            self._forget(coverage, {row.id for row in now} | disproved.keys() | gaps)
+        return [row for row in rows if not same(row, self._rows.get(row.stream, {}).get(row.id))]
 
     def _is_judged(self, coverage: Coverage) -> bool:
         """Whether all sessions that seem to last are known to: one that was killed beside its twin has no row, and an
         archiver that starts later would take it for one that covers everything since."""
         return all(session.dead or self._signs.has_lived(session.connection) for session in coverage.silent())
 
-    def _upstream_before(self, stream: Stream, now: Sequence[Row]) -> list[Row]:
+    def _upstream_before(self, coverage: Coverage, now: Sequence[Row]) -> list[Row]:
         """Rows that ids alone had shown, of this process, or with a better cause by now: they hold if they are shown
-        again. Those that an earlier archiver found are not forgotten with it."""
-        told = self._told.setdefault(stream, set())
-        before = [row for row in self._rows.get(stream, {}).values() if row.cause == "upstream"]
+        again. Those that an earlier archiver found are not forgotten with it, nor those of holes that are."""
+        told = self._told.setdefault(coverage.stream, set())
+        before = [row for row in self._rows.get(coverage.stream, {}).values() if row.cause == "upstream"]
         told.update(row.id for row in now if row.cause == "upstream")
-        return [row for row in before if row.id in told or explained(now, row)]
+        since_ns = coverage.upstream_since_ns
+        return [row for row in before if (row.id in told and row.from_ns >= since_ns) or explained(now, row)]
+
+    def _forget(self, coverage: Coverage, current: set[str]) -> None:
+        """Bounds what is kept of a stream: a row stands as it is when what could change it is remembered no more."""
+        known = self._rows[coverage.stream]
+        if len(known) <= KEPT_ROWS:
+            return
+        since_ns = coverage.upstream_since_ns
+        for row in list(known.values()):
+            is_told = row.cause == "upstream" and row.from_ns >= since_ns
+            if row.id not in current and row.to is not None and not is_told:
+                del known[row.id]
+        self._told.get(coverage.stream, set()).intersection_update(known)
 
     def _write(self, said: Sequence[Said], rows: Sequence[Row]) -> list[Row]:
         session_files.append(self._data, said)
         return ledger.write(self._data, rows)
-
-
-def _informed(row: Row, known: Row | None) -> Row:
-    """The row with what an archiver before us knew of its ids: we know those only since our own start."""
-    if known is None or row.frames_missing is not None or (known.from_, known.to) != (row.from_, row.to):
-        return row
-    if known.healed_by == "resumed":  # it was not, as is known by now
-        return row
-    return msgspec.structs.replace(row, frames_missing=known.frames_missing, healed_by=known.healed_by)
-
-
-def _before(row: Row, known: Row | None) -> Row:
-    """A row as it is now, and healed if it was so before."""
-    return row if known is None else msgspec.structs.replace(row, healed_by=known.healed_by)
-
-
-def _same(row: Row, known: Row | None) -> bool:
-    return known is not None and msgspec.structs.replace(row, revision=known.revision) == known

@@ -6,11 +6,10 @@ say that nothing is missing in a gap, it is none. Sessions are a set: events may
 the rows are computed from the set anew.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import msgspec
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 from archiver.ids import Hole, Ids
 from common import ledger
@@ -19,6 +18,8 @@ from common.clock import SECOND_NS
 from common.ledger import Row
 from common.session import Cause, Closed, Dropped, Event, Marked, Opened
 from common.streams import Stream
+
+T = TypeVar("T")
 
 KEPT_SESSIONS = 64
 """Sessions of a stream that are looked at; what lies before has its rows already."""
@@ -97,13 +98,15 @@ class Coverage:
     sessions: dict[tuple[str, int], Session] = field(default_factory=dict)
     drops: dict[tuple[str, int], Dropped] = field(default_factory=dict)
     marks: dict[tuple[str, int, Cause], Marked] = field(default_factory=dict)
+    _known_ns: int = 0
     _made: dict[tuple[str, int, int | None, Cause, int | None], Row] = field(default_factory=dict)
 
     def add(self, connection: str, event: Event) -> None:
         """Takes one event; the same one again changes nothing."""
         if isinstance(event, Dropped):
             self.drops[connection, event.at] = event
-            _forget_the_first(self.drops)
+            for forgotten in _forget_the_first(self.drops):
+                self._known_ns = max(self._known_ns, forgotten.to + NEAR_NS)
             return
         if isinstance(event, Marked):
             known = self.marks.get((connection, event.at, event.cause))
@@ -124,6 +127,7 @@ class Coverage:
             ends = {key: one.end_ns for key, one in self.sessions.items() if one.end_ns is not None}
             if ends:  # what ended first covers nothing of the gaps between those that stay
                 del self.sessions[min(ends, key=ends.__getitem__)]
+                self._known_ns = max(self._known_ns, min(one.opened_ns for one in self.sessions.values()))
 
     def silent(self) -> Iterator[Session]:
         """Sessions without a closing event, dead or alive."""
@@ -212,9 +216,17 @@ class Coverage:
         ends = [one.end_ns for one in self.sessions.values() if one.connection == connection]
         return None if not ends or None in ends else max(filter(None, ends))
 
+    @property
+    def upstream_since_ns(self) -> int:
+        """From then on it is known which holes of the ids nothing else explains; what was before has its row already,
+        and neither the holes nor what explained them are remembered."""
+        return max(self._known_ns, self.ids.since_ns if self.ids else 0)
+
     def _upstream(self, gaps: list[Gap], before_s: float) -> Iterator[Row]:
         """Ids that are missing although the stream was covered, and nobody says that he dropped them."""
         for hole in self.ids.holes(before_s) if self.ids else ():
+            if hole.last_ns < self.upstream_since_ns:
+                continue
             if not any(gap.overlaps(hole.last_ns, hole.next_ns) for gap in gaps) and not self._is_dropped(hole):
                 mark = f"break {hole.last_id} {hole.next_id}"
                 yield self._row(mark, hole.last_ns, hole.next_ns, "upstream", hole.frames)
@@ -225,20 +237,9 @@ class Coverage:
         )
 
 
-def explained(rows: Iterable[Row], upstream: Row) -> bool:
-    """Whether another row has the cause of what ids alone had shown before."""
-    to_ns = upstream.to_ns or upstream.from_ns
-    return any(row.cause != "upstream" and _overlaps(row, upstream.from_ns, to_ns) for row in rows)
-
-
-def _overlaps(row: Row, from_ns: int, to_ns: int) -> bool:
-    return row.from_ns - NEAR_NS <= to_ns and (row.to_ns is None or from_ns <= row.to_ns + NEAR_NS)
-
-
-def _forget_the_first(told: dict[Any, Any]) -> None:
-    """Bounds what is kept of a stream: what was told long ago has its row already."""
-    while len(told) > KEPT_SESSIONS:
-        del told[next(iter(told))]
+def _forget_the_first(told: dict[Any, T]) -> list[T]:
+    """Bounds what is kept of a stream: what was told long ago has its row already. Gives what is forgotten."""
+    return [told.pop(key) for key in [*islice(told, max(0, len(told) - KEPT_SESSIONS))]]
 
 
 def _mark(session: Session) -> str:
@@ -255,13 +256,3 @@ def by_pace(stream: Stream, from_ns: int, to_ns: int) -> int | None:
     if channel is None or channel.pace_s is None:
         return None
     return max(0, round((to_ns - from_ns) / (channel.pace_s * SECOND_NS)) - 1)
-
-
-def withdrawn(known: Iterable[Row], now: Iterable[Row], by: str) -> list[Row]:
-    """Rows that were written and hold no more: their gap turned out to be covered after all."""
-    there = {row.id for row in now}
-    return [
-        msgspec.structs.replace(row, to=row.to or row.from_, frames_missing=0, healed_by=by)
-        for row in known
-        if row.id not in there and row.healed_by is None
-    ]

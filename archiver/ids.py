@@ -43,10 +43,15 @@ class _Run:
 
 @dataclass(slots=True)
 class Ids:
-    """What came of one stream, from the first frame that was looked at; the newest `KEPT_RUNS` runs of it."""
+    """What came of one stream, from the first frame that was looked at; the newest `KEPT_RUNS` runs of it.
+
+    Attributes:
+        since_ns: Holes before then are not remembered; 0 while all are.
+    """
 
     _runs: list[_Run] = field(default_factory=list)
     _way: Way = field(default_factory=Way)
+    since_ns: int = 0
 
     def add(self, number: int, receive_ns: int, now_s: float, event_ms: int | None = None) -> bool:
         """Takes the id of a frame; whether that made or changed a hole.
@@ -82,7 +87,9 @@ class Ids:
             runs.insert(at, _Run(number, number, receive_ns, sent_ns, now_s))
             if after is not None:
                 after.since_s = now_s
-            del runs[:-KEPT_RUNS]
+            if len(runs) > KEPT_RUNS:
+                del runs[:-KEPT_RUNS]
+                self.since_ns = runs[0].first_ns
         return True
 
     def holes(self, before_s: float) -> Iterator[Hole]:

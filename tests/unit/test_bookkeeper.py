@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from archiver.bookkeeper import SETTLED_S, Bookkeeper
+from archiver.bookkeeper import KEPT_ROWS, SETTLED_S, Bookkeeper
+from archiver.coverage import KEPT_SESSIONS
+from archiver.ids import KEPT_RUNS
 from archiver.staging import Stage
 from common import ledger, session
 from common.clock import DAY_NS, SECOND_NS
@@ -188,3 +190,41 @@ def test_a_gap_that_seemed_covered_holds_again(data: Path, tmp_path: Path) -> No
         archiver.books.judge({b"a-1": b"%d %b" % (at(5), sign)}, archiver.stage, frozenset(), now_s)
         held.append([row.cause for row in archiver.rows() if row.healed_by is None])
     assert held == [[], ["crash"], [], ["crash"]]
+
+
+def test_a_hole_that_is_forgotten_is_no_hole_that_was_filled(data: Path, tmp_path: Path) -> None:
+    """Only the newest holes are remembered; the rows of the others hold."""
+    one = Archiver(data, tmp_path / "one")
+    one.read((0, Opened(at(0))), (1, 1))
+    for number in range(1, KEPT_RUNS + 20):
+        one.read((1 + number, 10 * number), (1.5 + number, 10 * number + 1))
+        one.rows()
+    rows = one.rows()
+    assert [(row.cause, row.healed_by) for row in rows] == [("upstream", None)] * (KEPT_RUNS + 19)
+    last = KEPT_RUNS + 19
+    one.read(*((last + 2, number) for number in range(10 * (last - 1) + 2, 10 * last)))  # late: the newest is filled
+    assert [row.healed_by for row in one.rows()] == [*[None] * (last - 1), "ids"]
+
+
+def test_a_gap_that_is_forgotten_still_explains_its_hole(data: Path, tmp_path: Path) -> None:
+    """More sessions came since than are remembered, without a hole: the ids of then are no new finding."""
+    one = Archiver(data, tmp_path / "one")
+    one.read((0, Opened(at(0))), (1, 10), (2, Closed(at(2), "disconnect")), (8, Opened(at(8), 2)), (9, 15))
+    for number in range(3, KEPT_SESSIONS + 9):
+        one.read((9 + number, Opened(at(9 + number), number)))
+        one.read((9.5 + number, Closed(at(9.5 + number), "rotation", session=number - 1)), (9.5 + number, 13 + number))
+        one.rows()
+    assert [(row.cause, row.frames_missing) for row in one.rows()] == [("disconnect", 4)]
+
+
+def test_rows_that_do_not_change_any_more_are_not_kept_in_memory(data: Path, tmp_path: Path) -> None:
+    """Weeks of gaps: all stand in the ledger as they were found, and of each stream some hundreds are in memory."""
+    one, gaps = Archiver(data, tmp_path / "one"), 2 * KEPT_ROWS
+    for number in range(1, gaps + 1):
+        one.read((10 * number, Opened(at(10 * number), number)), (10 * number + 1, 10 * number))
+        one.read((10 * number + 2, Closed(at(10 * number + 2), "disconnect", session=number)))
+        one.rows()
+    rows = one.rows()
+    assert [(row.cause, row.frames_missing, row.revision) for row in rows[:-1]] == [("disconnect", 9, 2)] * (gaps - 1)
+    assert (rows[-1].to, len(rows)) == (None, gaps)
+    assert len(one.books._rows[TRADES]) <= KEPT_ROWS

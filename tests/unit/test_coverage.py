@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.coverage import KEPT_SESSIONS, Coverage, by_pace, explained, withdrawn
+from archiver.coverage import KEPT_SESSIONS, Coverage, by_pace
 from archiver.ids import Ids
+from archiver.revisions import explained, withdrawn
 from common.clock import SECOND_NS, from_iso
 from common.ledger import Row
 from common.session import Cause, Closed, Dropped, Event, Marked, Opened
