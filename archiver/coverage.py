@@ -27,6 +27,10 @@ KEPT_SESSIONS = 64
 NEAR_NS = 100_000_000
 """The times of an event and of the frames around it differ by the way between the two."""
 
+TOUCH_NS = 1_000_000
+"""Two sessions touch where one ends with the frame that opens the other, which takes its own way to each of them. The
+exchange's times tell nothing apart that is nearer."""
+
 
 @dataclass(slots=True)
 class Session:
@@ -157,7 +161,7 @@ class Coverage:
     def _gaps(self) -> Iterator[Gap]:
         last: Session | None = None
         for session in sorted(self.sessions.values(), key=lambda one: one.opened_ns):
-            if last is not None and last.end_ns is not None and session.opened_ns > last.end_ns:
+            if last is not None and last.end_ns is not None and session.opened_ns > last.end_ns + TOUCH_NS:
                 yield self._gap(last, last.end_ns, session.opened_ns)
             if last is None or _later(session.end_ns, last.end_ns):
                 last = session

@@ -103,6 +103,8 @@ class Subscriber:
         for stream, leaving in self._leaving.items():
             if not leaving.wanted:
                 self._part(self.lanes.add(stream), leaving, not_after_ns)
+        if cause == "maintenance" and self.fell_silent(self._loop.time()):
+            cause, reason = "stale", f"it had fallen silent before: {reason}"
         for lane in self.lanes:
             at_ns = self._extent.covered_ns(lane, heard_ns)
             self.lanes.close(lane, min(at_ns, not_after_ns or at_ns), cause, reason)
@@ -304,6 +306,10 @@ class Subscriber:
     def is_sick(self, now_s: float) -> bool:
         """Whether its streams, or one of them, are silent in a way that only another connection mends."""
         return self._watch.is_sick(now_s)
+
+    def fell_silent(self, now_s: float) -> bool:
+        """Whether it delivered, and nothing comes any more of what must come every few seconds."""
+        return self.lanes.counter > 0 and self._watch.are_all_silent(now_s)
 
     def unproven(self, within_s: float) -> list[Stream]:
         """The streams that are not known to live on this connection: those that are due within so long have delivered,

@@ -153,11 +153,12 @@ class Watch:
     def is_sick(self, now_s: float) -> bool:
         """Whether a stream stays silent although it was subscribed again, or all fall silent together."""
         doubted = [sight.doubted_s for sight in self._sights.values() if sight.doubted_s is not None]
-        if not doubted:
-            return False
+        return bool(doubted) and (self.are_all_silent(now_s) or now_s - min(doubted) > RESUBSCRIBED_S)
+
+    def are_all_silent(self, now_s: float) -> bool:
+        """Whether none of the streams that must deliver every few seconds has done so."""
         due = [self._sights[stream] for stream in self.due(FLOOR_S)]
-        all_silent = len(due) > 0 and all(now_s - sight.moved_s > FLOOR_S for sight in due)
-        return all_silent or now_s - min(doubted) > RESUBSCRIBED_S
+        return len(due) > 0 and all(now_s - sight.moved_s > FLOOR_S for sight in due)
 
     def due(self, within_s: float) -> set[Stream]:
         """The streams that must deliver within so many seconds, if they live."""

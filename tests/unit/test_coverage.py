@@ -56,6 +56,13 @@ def test_between_two_sessions_is_a_gap_with_the_first_ones_cause() -> None:
     assert built.rows(EVER)[0].frames_missing == by_pace(STREAM, seconds(10), seconds(12)) == 19
 
 
+def test_sessions_that_one_frame_ends_and_opens_touch() -> None:
+    """It came half a millisecond later on the second connection; two are a gap."""
+    for apart_s, rows in ((0.0005, 0), (0.002, 1)):
+        built = coverage(("a", opened(0)), ("a", closed(10, "stale")), ("b", opened(10 + apart_s)))
+        assert len(built.rows(EVER)) == rows
+
+
 def test_a_gap_after_a_rotation_has_the_cause_of_the_one_that_took_over() -> None:
     """The next connection opened, and nothing ever came on it: the gap begins where the old one ended."""
     built = coverage(("a", opened(0)), ("b", opened(8)), ("a", closed(10, "rotation")), ("b", closed(8, "stale")))

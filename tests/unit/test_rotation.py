@@ -1,6 +1,7 @@
 """When the next connection takes over; both connections are stood in for."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,14 +19,14 @@ class Side:
 
     def __init__(
         self, *, counter: int = 100, unproven: Sequence[Stream] = (), delivers: bool = True,
-        doubted: Sequence[Stream] = (), lacks: bool = False,
+        doubted: Sequence[Stream] = (), lacks: bool = False, silent_s: float = math.inf,
     ) -> None:  # fmt: skip
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.lanes = self
         self.counter = counter
         self.asked = 0
         self._unproven, self._doubted = list(unproven), list(doubted)
-        self._delivers, self._lacks = delivers, lacks
+        self._delivers, self._lacks, self._silent_s = delivers, lacks, silent_s
 
     def unproven(self, within_s: float) -> list[Stream]:
         return self._unproven
@@ -38,6 +39,9 @@ class Side:
 
     def lacks_before(self, other: "Side") -> bool:
         return self._lacks
+
+    def fell_silent(self, now_s: float) -> bool:
+        return now_s >= self._silent_s
 
     def ask_what_is_subscribed(self) -> None:
         self.asked += 1
@@ -72,8 +76,13 @@ def takes_over_at(current: dict[str, Any], following: dict[str, Any]) -> int | N
         ({"lacks": True}, {}, CATCH_UP_S),
         ({"delivers": False, "doubted": [BOOK]}, {"unproven": [BOOK], "counter": 0}, CATCH_UP_S),
         ({"doubted": [BOOK]}, {}, 0),
+        ({"lacks": True, "silent_s": 0}, {"silent_s": 12}, 12),
+        ({"lacks": True}, {"silent_s": 12}, CATCH_UP_S),
     ],
-    ids=["proven", "fails", "silent for both", "owes", "nothing on either", "the next one speaks"],
+    ids=[
+        *("proven", "fails", "silent for both", "owes", "nothing on either", "the next one speaks"),
+        *("both die", "the next one dies"),
+    ],
 )
 def test_when_the_next_one_takes_over(
     current: dict[str, Any], following: dict[str, Any], after_s: float | None

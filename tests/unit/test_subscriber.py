@@ -56,6 +56,16 @@ class Scene:
         self.subscriber.look(self.now_s)
 
 
+class Clock:
+    """Stands where the loop stands, to say how late it is."""
+
+    def __init__(self, now_s: float) -> None:
+        self._now_s = now_s
+
+    def time(self) -> float:
+        return self._now_s
+
+
 def played(play: Callable[[Scene], Any]) -> None:
     """Plays a scene in a loop of its own."""
 
@@ -353,5 +363,22 @@ def test_a_burst_without_times_is_as_late_as_the_pause_before_it(paused_s: float
         assert int(scene.subscriber.beat().split()[0]) == ends_ns
         scene.subscriber.end("disconnect", "lost")
         assert [event.at for _, event in scene.hand.said if isinstance(event, Closed)] == [ends_ns]
+
+    played(play)
+
+
+@pytest.mark.parametrize(("looks", "cause"), [(13, "stale"), (3, "maintenance")])
+def test_a_stop_is_not_why_a_silence_began(looks: int, cause: str) -> None:
+    """The operator stops a collector whose connection is half dead: its rows begin with the silence, and say so."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        flowing(scene, BOOK)
+        for _ in range(looks):
+            scene.look()
+        scene.subscriber._loop = Clock(scene.now_s)  # type: ignore[assignment]
+        scene.subscriber.end("maintenance", "stopped")
+        assert scene.hand.of(BOOK)[1] == ("close", 1, cause)
 
     played(play)
