@@ -99,9 +99,11 @@ class Stage:
     def add(self, stream: Stream, entries: Iterable[Entry], now_s: float) -> None:
         """Takes entries in the order in which they were read."""
         lane = self._lanes.get(stream) or self._lane(stream)
-        heard, buckets, timed = lane.heard, lane.buckets, lane.timed
+        heard, timed, ids = lane.heard, lane.timed, lane.ids
         while len(heard) > KEPT_CONNECTIONS:
             del heard[min(heard, key=heard.__getitem__)]
+        known, name = b"", ""
+        minute, bucket = -1, None
         for entry_id, fields in entries:
             lane.before_id, lane.last_id = lane.last_id, entry_id
             lane.count += 1
@@ -111,7 +113,8 @@ class Stage:
             except ValueError:
                 self._foreign(lane, entry_id, fields, now_s)
                 continue
-            name = connection.decode("ascii", "replace")
+            if connection != known:
+                known, name = connection, connection.decode("ascii", "replace")
             if receive_ns >> 63 or number >> 63 or (name not in heard and not is_connection(name)):
                 self._foreign(lane, entry_id, fields, now_s)
                 continue
@@ -120,8 +123,10 @@ class Stage:
                 continue
             heard[name] = receive_ns
             event_ms = event_time_ms(payload) if timed else None
-            at_ns = filed_ns(receive_ns, event_ms)
-            bucket = buckets.get(at_ns // MINUTE_NS) or self._bucket(lane, at_ns // MINUTE_NS, now_s)
+            at_ns = receive_ns if event_ms is None else filed_ns(receive_ns, event_ms)
+            if bucket is None or at_ns // MINUTE_NS != minute:
+                minute = at_ns // MINUTE_NS
+                bucket = lane.buckets.get(minute) or self._bucket(lane, minute, now_s)
             if b"\n" in payload:
                 line = to_staged_line(Frame(receive_ns, name, number, payload)) + b"\n"
             else:
@@ -129,7 +134,7 @@ class Stage:
             bucket.add(line, now_s)
             if event_ms is not None and at_ns != receive_ns and at_ns > lane.watermark_ns:
                 lane.watermark_ns = at_ns
-            if lane.ids is not None:
+            if ids is not None:
                 self._follow(lane, payload, receive_ns, event_ms if at_ns != receive_ns else None, now_s)
 
     def _lane(self, stream: Stream) -> _Lane:

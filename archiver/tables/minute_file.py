@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
+import zstandard
 
 from archiver.tables import pages
 from archiver.tables.pages import Page
@@ -37,8 +37,9 @@ def _timestamp(unit: int) -> Field:
 
 _TIMES = {"time_ms": _timestamp(1), "time_ns": _timestamp(3)}
 
-_zstd = pa.Codec("zstd", 6)
-"""Measured on recorded books: level 3 saves 1.1 us a frame and costs 6 % more bytes, level 7 saves 1 % for 0.4 us."""
+_zstd = zstandard.ZstdCompressor(level=6)
+"""Measured on recorded books: level 3 saves 1.1 us a frame and costs 6 % more bytes, level 7 saves 1 % for 0.4 us.
+pyarrow's codec makes a context for each page, which is a fifth of the time; the bytes are the same."""
 _NARROW = 2**31 - 1
 
 
@@ -97,7 +98,7 @@ class _Packed(NamedTuple):
 
 
 def _pack(page: Page) -> _Packed:
-    packed, codec = _zstd.compress(page.content, asbytes=True), _ZSTD
+    packed, codec = _zstd.compress(page.content), _ZSTD
     if len(packed) >= len(page.content):
         packed, codec = page.content, _UNCOMPRESSED
     sizes = zigzag(len(page.content)), zigzag(len(packed))
