@@ -54,7 +54,6 @@ class Bookkeeper:
         self._signs = Signs(dead_after_s)
         self._changed: set[Stream] = set()
         self._holed: dict[Stream, float] = {}
-        self._told: dict[Stream, set[str]] = {}
         self._said: list[Said] = []
         self._found: list[Row] = []
 
@@ -109,7 +108,6 @@ class Bookkeeper:
         self._rows.pop(stream, None)
         self._changed.discard(stream)
         self._holed.pop(stream, None)
-        self._told.pop(stream, None)
         self._said = [one for one in self._said if one.stream != stream]
 
     def take(self, stage: Stage, now_s: float) -> None:
@@ -240,6 +238,8 @@ class Bookkeeper:
             log.info(
                 "ledger: %s %s %s..%s %s", row.id, row.stream.key, row.from_, row.to or "", row.healed_by or row.cause
             )
+        for stream in {row.stream for row in appended}:
+            self._forget(stream)
         return said
 
     def _rows_of(self, streams: Iterable[Stream], before_s: float) -> list[Row]:
@@ -258,7 +258,6 @@ class Bookkeeper:
             if self._is_judged(coverage):
                 rows += withdrawn((known[one] for one in gaps - disproved.keys()), now, "resumed")
             rows += withdrawn(self._upstream_before(coverage, now), now, "ids")
-            self._forget(coverage, {row.id for row in now} | disproved.keys() | gaps)
         return [row for row in rows if not same(row, self._rows.get(row.stream, {}).get(row.id))]
 
     def _is_judged(self, coverage: Coverage) -> bool:
@@ -268,24 +267,20 @@ class Bookkeeper:
 
     def _upstream_before(self, coverage: Coverage, now: Sequence[Row]) -> list[Row]:
         """Rows that ids alone had shown, of this process, or with a better cause by now: they hold if they are shown
-        again. Those that an earlier archiver found are not forgotten with it, nor those of holes that are."""
-        told = self._told.setdefault(coverage.stream, set())
+        again. Those that an earlier archiver found are not forgotten with it, nor those whose hole is forgotten."""
         before = [row for row in self._rows.get(coverage.stream, {}).values() if row.cause == "upstream"]
-        told.update(row.id for row in now if row.cause == "upstream")
-        since_ns = coverage.upstream_since_ns
-        return [row for row in before if (row.id in told and row.from_ns >= since_ns) or explained(now, row)]
+        return [row for row in before if row.id in coverage.shown or explained(now, row)]
 
-    def _forget(self, coverage: Coverage, current: set[str]) -> None:
+    def _forget(self, stream: Stream) -> None:
         """Bounds what is kept of a stream: a row stands as it is when what could change it is remembered no more."""
-        known = self._rows[coverage.stream]
-        if len(known) <= KEPT_ROWS:
+        known, coverage = self._rows[stream], self._coverage.get(stream)
+        if len(known) <= KEPT_ROWS or coverage is None:
             return
-        since_ns = coverage.upstream_since_ns
+        current = {row.id for row in (*coverage.rows(math.inf), *coverage.disproved())} | coverage.shown.keys()
+        current |= {coverage.gap_id(session) for session in coverage.sessions.values()}
         for row in list(known.values()):
-            is_told = row.cause == "upstream" and row.from_ns >= since_ns
-            if row.id not in current and row.to is not None and not is_told:
+            if row.id not in current and row.to is not None:
                 del known[row.id]
-        self._told.get(coverage.stream, set()).intersection_update(known)
 
     def _write(self, said: Sequence[Said], rows: Sequence[Row]) -> list[Row]:
         session_files.append(self._data, said)

@@ -6,6 +6,7 @@ say that nothing is missing in a gap, it is none. Sessions are a set: events may
 the rows are computed from the set anew.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -95,6 +96,8 @@ class Coverage:
     Attributes:
         stream: Whose.
         ids: The ids of its frames, for a channel that numbers them without a gap; else None.
+        shown: Rows of holes in the ids that nothing else explains, by their id, to the frame's id before the hole; as
+            long as the ids remember it.
     """
 
     stream: Stream
@@ -102,7 +105,9 @@ class Coverage:
     sessions: dict[tuple[str, int], Session] = field(default_factory=dict)
     drops: dict[tuple[str, int], Dropped] = field(default_factory=dict)
     marks: dict[tuple[str, int, Cause], Marked] = field(default_factory=dict)
-    _known_ns: int = 0
+    shown: dict[str, int] = field(default_factory=dict)
+    _explained: set[Hole] = field(default_factory=set)
+    _forgotten_ns: int = 0
     _made: dict[tuple[str, int, int | None, Cause, int | None], Row] = field(default_factory=dict)
 
     def add(self, connection: str, event: Event) -> None:
@@ -110,7 +115,7 @@ class Coverage:
         if isinstance(event, Dropped):
             self.drops[connection, event.at] = event
             for forgotten in _forget_the_first(self.drops):
-                self._known_ns = max(self._known_ns, forgotten.to + NEAR_NS)
+                self._forgotten_ns = max(self._forgotten_ns, forgotten.to + NEAR_NS)
             return
         if isinstance(event, Marked):
             known = self.marks.get((connection, event.at, event.cause))
@@ -131,7 +136,7 @@ class Coverage:
             ends = {key: one.end_ns for key, one in self.sessions.items() if one.end_ns is not None}
             if ends:  # what ended first covers nothing of the gaps between those that stay
                 del self.sessions[min(ends, key=ends.__getitem__)]
-                self._known_ns = max(self._known_ns, min(one.opened_ns for one in self.sessions.values()))
+                self._forgotten_ns = max(self._forgotten_ns, min(one.opened_ns for one in self.sessions.values()))
 
     def silent(self) -> Iterator[Session]:
         """Sessions without a closing event, dead or alive."""
@@ -220,20 +225,24 @@ class Coverage:
         ends = [one.end_ns for one in self.sessions.values() if one.connection == connection]
         return None if not ends or None in ends else max(filter(None, ends))
 
-    @property
-    def upstream_since_ns(self) -> int:
-        """From then on it is known which holes of the ids nothing else explains; what was before has its row already,
-        and neither the holes nor what explained them are remembered."""
-        return max(self._known_ns, self.ids.since_ns if self.ids else 0)
-
     def _upstream(self, gaps: list[Gap], before_s: float) -> Iterator[Row]:
         """Ids that are missing although the stream was covered, and nobody says that he dropped them."""
-        for hole in self.ids.holes(before_s) if self.ids else ():
-            if hole.last_ns < self.upstream_since_ns:
-                continue
-            if not any(gap.overlaps(hole.last_ns, hole.next_ns) for gap in gaps) and not self._is_dropped(hole):
+        if self.ids is None:
+            return
+        ids, settled = self.ids, set(self.ids.holes(before_s))
+        self.shown = {row_id: number for row_id, number in self.shown.items() if ids.remembers(number)}
+        explained = set()
+        for hole in ids.holes(math.inf):
+            # what explained it may be forgotten by now
+            was_explained = hole in self._explained and hole.last_ns < self._forgotten_ns
+            if was_explained or self._is_dropped(hole) or any(gap.overlaps(hole.last_ns, hole.next_ns) for gap in gaps):
+                explained.add(hole)
+            elif hole in settled:
                 mark = f"break {hole.last_id} {hole.next_id}"
-                yield self._row(mark, hole.last_ns, hole.next_ns, "upstream", hole.frames)
+                row = self._row(mark, hole.last_ns, hole.next_ns, "upstream", hole.frames)
+                self.shown[row.id] = hole.last_id
+                yield row
+        self._explained = explained
 
     def _is_dropped(self, hole: Hole) -> bool:
         return any(

@@ -43,15 +43,10 @@ class _Run:
 
 @dataclass(slots=True)
 class Ids:
-    """What came of one stream, from the first frame that was looked at; the newest `KEPT_RUNS` runs of it.
-
-    Attributes:
-        since_ns: Holes before then are not remembered; 0 while all are.
-    """
+    """What came of one stream, from the first frame that was looked at; the newest `KEPT_RUNS` runs of it."""
 
     _runs: list[_Run] = field(default_factory=list)
     _way: Way = field(default_factory=Way)
-    since_ns: int = 0
 
     def add(self, number: int, receive_ns: int, now_s: float, event_ms: int | None = None) -> bool:
         """Takes the id of a frame; whether that made or changed a hole.
@@ -87,9 +82,7 @@ class Ids:
             runs.insert(at, _Run(number, number, receive_ns, sent_ns, now_s))
             if after is not None:
                 after.since_s = now_s
-            if len(runs) > KEPT_RUNS:
-                del runs[:-KEPT_RUNS]
-                self.since_ns = runs[0].first_ns
+            del runs[:-KEPT_RUNS]
         return True
 
     def holes(self, before_s: float) -> Iterator[Hole]:
@@ -97,6 +90,10 @@ class Ids:
         for left, right in zip(self._runs, self._runs[1:], strict=False):
             if right.since_s < before_s:
                 yield Hole(left.last_id, right.first_id, left.last_ns, right.first_ns)
+
+    def remembers(self, number: int) -> bool:
+        """Whether a hole that begins behind this id would still be known."""
+        return bool(self._runs) and self._runs[0].first_id <= number
 
     def reaches(self, at_ns: int) -> bool:
         """Whether a frame was received before then."""

@@ -20,6 +20,12 @@ from ingest.watch import LOOK_S
 LATE_NS = SECOND_NS // 4
 """Lag below this is the network's ordinary trembling."""
 
+TREMBLING_S = 0.1
+"""Looks are late by so much now and then."""
+
+CALM_S = 3.0
+"""So long after an unusual pause of a connection what comes may still be what it held back."""
+
 BURST_S = 0.5
 """So long after a stream without event times speaks again, as many frames have come as a stall held back."""
 
@@ -61,7 +67,8 @@ class Extent:
         self._way = way
         self._resumed: dict[Stream, _Resumed] = {}
         self._resumed_lag_ns = 0
-        self._paused_ns = 0
+        self._paused_at_ns: int | None = None
+        self._calm_s = 0.0
         self.lag_ns = 0
 
     # Lag.
@@ -71,13 +78,16 @@ class Extent:
         """The lag, where it is more than the network's trembling."""
         return _late_ns(self.lag_ns)
 
-    def learn(self, lanes: Sequence[tuple[Lane, Channel]], quiet_ns: int, now_s: float) -> None:
+    def learn(self, lanes: Sequence[tuple[Lane, Channel]], before_ns: int, heard_ns: int, now_s: float) -> None:
         """Learns the way and the lag from the last frames of lanes that delivered since the last look.
+
+        Where none of these frames tells a time, and the connection paused unusually before them, they may all be from
+        before the pause; for a while what follows may be of the same burst.
 
         Args:
             lanes: Those.
-            quiet_ns: From the last frame before that look to the newest of all. Where none of the new frames tells a
-                time, and that was an unusual pause, they may be as late as it was long.
+            before_ns: When the connection had last been heard at that look.
+            heard_ns: When it was last heard.
             now_s: Monotonic.
         """
         lags_ns = []
@@ -88,20 +98,26 @@ class Extent:
                 if channel.name in PUNCTUAL:
                     lags_ns.append(self._way.lag_ns(delayed_ns))
         if lags_ns:
-            self.lag_ns, self._paused_ns = max(lags_ns), 0
+            self.lag_ns, self._paused_at_ns = max(lags_ns), None
         elif lanes:
-            usual_s = LOOK_S + min(self._usual_s(lane.stream) or 1.0 for lane, _ in lanes)
-            self._paused_ns = quiet_ns if quiet_ns > usual_s * SECOND_NS else 0
+            usual_s = LOOK_S + TREMBLING_S + min(self._usual_s(lane.stream) or 1.0 for lane, _ in lanes)
+            if heard_ns - before_ns > usual_s * SECOND_NS:
+                self._paused_at_ns = before_ns if self._paused_at_ns is None else min(before_ns, self._paused_at_ns)
+                self._calm_s = now_s + CALM_S
+            elif now_s > self._calm_s:
+                self._paused_at_ns = None
 
     def forget_lag(self) -> None:
         """The clock was stepped: what was measured says nothing any more."""
-        self.lag_ns = self._resumed_lag_ns = self._paused_ns = 0
+        self.lag_ns = self._resumed_lag_ns = 0
+        self._paused_at_ns = None
 
     # The end.
 
     def reached_ns(self, heard_ns: int) -> int:
         """Up to when what the exchange sent on the connection has come, if it was last heard at `heard_ns`."""
-        return heard_ns - _late_ns(max(self.lag_ns, self._paused_ns))
+        reached_ns = heard_ns - _late_ns(self.lag_ns)
+        return reached_ns if self._paused_at_ns is None else min(reached_ns, self._paused_at_ns)
 
     def covered_ns(self, lane: Lane, heard_ns: int) -> int:
         """Up to when what the exchange sent has come: less what is still on its way, and not into a silence.

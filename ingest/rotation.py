@@ -86,7 +86,7 @@ class Rotation:
         if nxt.closed.done():
             self.give_up(f"it was lost: {nxt.closed.result()}")
             return None
-        if nxt.fell_silent(now_s) and current.fell_silent(now_s):
+        if not self._planned and nxt.fell_silent(now_s) and current.fell_silent(now_s):
             return self.take()  # it is dead too, and a third one has to come: what the old one owes will hardly do so
         unproven = nxt.unproven(PROVEN_WITHIN_S)
         waited_s = now_s - self._since_s

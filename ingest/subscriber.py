@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 STOOD_STILL_S = 2.0
 """A look that comes so long after the one before says that this process, or its machine, stood still."""
 
+FELL_SILENT_S = 10.0
+"""A connection that delivered and is silent for so long has died, or its network has."""
+
 
 @dataclass(slots=True)
 class _Leaving:
@@ -71,7 +74,7 @@ class Subscriber:
         self.lanes = Lanes(new_connection_id(), market, (), producer, self._answered, self._shutting_down, self._begins)
         self.opened_s = self._loop.time()
         self._heard_ns, self._heard_s = 0, self.opened_s
-        self._looked_s = self.opened_s
+        self._looked_s = self._awake_s = self.opened_s
         self.is_shutting_down = False
         self.resubscribed = 0
 
@@ -257,7 +260,7 @@ class Subscriber:
         if self._asking.done() and not self._asking.cancelled():
             self._asking.result()  # it ends by a fault of ours alone
         self._connection.look()
-        quiet_ns = self._quiet_ns
+        before_ns = self._heard_before_ns
         if self._connection.heard_ns != self._heard_ns:
             self._heard_ns, self._heard_s = self._connection.heard_ns, now_s
         if overdue := self._control.overdue(self._heard_s):  # of a stall that may still end an answer proves nothing
@@ -265,8 +268,10 @@ class Subscriber:
         for lane, at_ns in self._extent.resumed(now_s):
             self.lanes.open(lane, at_ns)
         self._let_go(now_s)
-        self._extent.learn(self._watch.moved(now_s), quiet_ns, now_s)
+        self._extent.learn(self._watch.moved(now_s), before_ns, self._connection.heard_ns, now_s)
         stood_still, self._looked_s = now_s - self._looked_s > STOOD_STILL_S, now_s
+        if stood_still:
+            self._awake_s = now_s
         # then it was we who heard nothing: what came lies in the socket still, and of a sleep we are told in a moment
         for lane, reason in () if stood_still else self._watch.silences(now_s):
             at_ns = self._extent.covered_ns(lane, lane.heard_ns) if lane.frames else lane.opened_ns
@@ -275,17 +280,19 @@ class Subscriber:
             self._control.ask("SUBSCRIBE", [lane.stream])
 
     @property
-    def _quiet_ns(self) -> int:
-        """From the last frame before the last look to the newest: a pause of the connection, where there was one."""
-        return self._connection.heard_ns - self._heard_ns if self._heard_ns else 0
+    def _heard_before_ns(self) -> int:
+        """When the connection had last been heard at the last look."""
+        return self._heard_ns or self._connection.heard_ns
 
     def _learn_lag(self) -> None:
         """Between two looks: learns how late it is what came since the last one."""
-        self._extent.learn(self._watch.unseen(), self._quiet_ns, self._loop.time())
+        lanes = self._watch.unseen()
+        self._extent.learn(lanes, self._heard_before_ns, self._connection.heard_ns, self._loop.time())
 
     def stepped(self, now_s: float) -> None:
         """The clock was stepped: what came before says nothing of lag any more."""
         self._watch.moved(now_s)
+        self._heard_ns = 0
         self._extent.forget_lag()
 
     # What it says of itself.
@@ -309,7 +316,9 @@ class Subscriber:
 
     def fell_silent(self, now_s: float) -> bool:
         """Whether it delivered, and nothing comes any more of what must come every few seconds."""
-        return self.lanes.counter > 0 and self._watch.are_all_silent(now_s)
+        delivered = self.lanes.counter > self.lanes.unknown.frames
+        is_awake = now_s - self._awake_s > FELL_SILENT_S  # else it was we who did not hear
+        return delivered and is_awake and self._watch.are_all_silent(now_s, FELL_SILENT_S)
 
     def unproven(self, within_s: float) -> list[Stream]:
         """The streams that are not known to live on this connection: those that are due within so long have delivered,

@@ -155,10 +155,12 @@ class Watch:
         doubted = [sight.doubted_s for sight in self._sights.values() if sight.doubted_s is not None]
         return bool(doubted) and (self.are_all_silent(now_s) or now_s - min(doubted) > RESUBSCRIBED_S)
 
-    def are_all_silent(self, now_s: float) -> bool:
-        """Whether none of the streams that must deliver every few seconds has done so."""
+    def are_all_silent(self, now_s: float, for_s: float = FLOOR_S) -> bool:
+        """Whether none of the streams that must deliver every few seconds has done so, for so long."""
         due = [self._sights[stream] for stream in self.due(FLOOR_S)]
-        return len(due) > 0 and all(now_s - sight.moved_s > FLOOR_S for sight in due)
+        return len(due) > 0 and all(
+            now_s - sight.moved_s > for_s and sight.lane.frames == sight.frames for sight in due
+        )
 
     def due(self, within_s: float) -> set[Stream]:
         """The streams that must deliver within so many seconds, if they live."""

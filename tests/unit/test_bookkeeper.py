@@ -14,7 +14,7 @@ from common import ledger, session
 from common.clock import DAY_NS, SECOND_NS
 from common.ledger import Row
 from common.paths import day_of
-from common.session import Closed, Event, Opened
+from common.session import Closed, Dropped, Event, Opened
 from common.streams import Stream
 
 TRADES = Stream("um", "aggTrade", "BTCUSDT")
@@ -228,3 +228,34 @@ def test_rows_that_do_not_change_any_more_are_not_kept_in_memory(data: Path, tmp
     assert [(row.cause, row.frames_missing, row.revision) for row in rows[:-1]] == [("disconnect", 9, 2)] * (gaps - 1)
     assert (rows[-1].to, len(rows)) == (None, gaps)
     assert len(one.books._rows[TRADES]) <= KEPT_ROWS
+
+
+def test_holes_of_a_burst_are_told_by_ids_not_by_times(data: Path, tmp_path: Path) -> None:
+    """What a stall held back comes at one moment, with more holes than are remembered: the newest have their rows."""
+    one = Archiver(data, tmp_path / "one")
+    one.read((0, Opened(at(0))), (1, 1))
+    one.read(*((60, 10 * number) for number in range(1, KEPT_RUNS + 20)))
+    assert [row.healed_by for row in one.rows()] == [None] * (KEPT_RUNS - 1)
+
+
+def test_a_hole_that_nobody_judged_is_not_forgotten(data: Path, tmp_path: Path) -> None:
+    """Drops without end come before it is old enough to count: it has its row all the same."""
+    one = Archiver(data, tmp_path / "one")
+    one.read((0, Opened(at(0))), (1, 1), (2, 5))
+    one.read(*((3 + n, Dropped(at(3 + n), at(3 + n), 1, "overflow")) for n in range(KEPT_SESSIONS + 9)))
+    assert [row.frames_missing for row in one.rows() if row.cause == "upstream"] == [3]
+    assert [row.healed_by for row in one.rows() if row.cause == "upstream"] == [None]
+
+
+def test_a_row_that_is_told_when_there_are_many_is_taken_back_too(data: Path, tmp_path: Path) -> None:
+    """The holes of an archiver with more rows than it keeps are filled late."""
+    one, gaps = Archiver(data, tmp_path / "one"), KEPT_ROWS + 9
+    for n in range(1, gaps + 1):
+        one.read((10 * n, Opened(at(10 * n), n)), (10 * n + 1, n))
+        one.read((10 * n + 2, Closed(at(10 * n + 2), "disconnect", session=n)))
+        one.rows()
+    last = 10 * gaps + 10
+    one.read((last, Opened(at(last), gaps + 1)), (last + 1, gaps + 1), (last + 2, gaps + 3))
+    assert [row.healed_by for row in one.rows() if row.cause == "upstream"] == [None]
+    one.read((last + 3, gaps + 2))
+    assert [row.healed_by for row in one.rows() if row.cause == "upstream"] == ["ids"]

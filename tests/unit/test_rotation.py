@@ -57,7 +57,7 @@ def takes_over_at(current: dict[str, Any], following: dict[str, Any]) -> int | N
             return sides[1]
 
         rotation = Rotation("seat", subscribe, lambda _: None, lambda *_: None)
-        rotation.begin("a test", planned=True)
+        rotation.begin("a test", planned=False)
         await asyncio.sleep(0.01)
         for second in range(100):
             if rotation.step(sides[0], float(second)) is not None:  # type: ignore[arg-type]

@@ -367,7 +367,7 @@ def test_a_burst_without_times_is_as_late_as_the_pause_before_it(paused_s: float
     played(play)
 
 
-@pytest.mark.parametrize(("looks", "cause"), [(13, "stale"), (3, "maintenance")])
+@pytest.mark.parametrize(("looks", "cause"), [(23, "stale"), (3, "maintenance")])
 def test_a_stop_is_not_why_a_silence_began(looks: int, cause: str) -> None:
     """The operator stops a collector whose connection is half dead: its rows begin with the silence, and say so."""
 
@@ -380,5 +380,54 @@ def test_a_stop_is_not_why_a_silence_began(looks: int, cause: str) -> None:
         scene.subscriber._loop = Clock(scene.now_s)  # type: ignore[assignment]
         scene.subscriber.end("maintenance", "stopped")
         assert scene.hand.of(BOOK)[1] == ("close", 1, cause)
+
+    played(play)
+
+
+def test_a_burst_without_times_may_last_over_looks() -> None:
+    """Each look may see a part of it; some seconds without a pause end it. A step of the clock is no pause."""
+    book = Stream("spot", "depth20", "BTCUSDT")
+
+    async def play(scene: Scene) -> None:
+        def comes(after_s: float) -> None:
+            scene.wire.heard_ns += int(after_s * SECOND_NS)
+            scene.subscriber.lanes.message(
+                scene.wire.heard_ns, b'{"stream":"btcusdt@depth20@100ms","data":{"lastUpdateId":1}}'
+            )
+            scene.look()
+
+        def behind_s() -> float:
+            return (scene.wire.heard_ns - int(scene.subscriber.beat().split()[0])) / SECOND_NS
+
+        scene.subscriber.want([book])
+        await scene.answer()
+        flowing(scene, book)
+        comes(30.0)
+        comes(0.5)
+        assert 30 < behind_s() < 31
+        for _ in range(7):
+            comes(0.5)
+        assert behind_s() == 0
+        scene.subscriber.stepped(scene.now_s)
+        comes(3600.0)
+        assert behind_s() == 0
+
+    played(play)
+
+
+def test_who_stood_still_has_not_seen_a_connection_die() -> None:
+    """The looks right after it may come before what lies in the sockets is read."""
+
+    async def play(scene: Scene) -> None:
+        scene.subscriber.want([BOOK])
+        await scene.answer()
+        flowing(scene, BOOK)
+        scene.look(after_s=60)
+        assert not scene.subscriber.fell_silent(scene.now_s)
+        for _ in range(21):
+            scene.look()
+        assert scene.subscriber.fell_silent(scene.now_s)
+        scene.frame(BOOK)
+        assert not scene.subscriber.fell_silent(scene.now_s)
 
     played(play)

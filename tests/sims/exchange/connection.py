@@ -339,6 +339,7 @@ class Connection(WSListener):
 
     def finish_late(self, seconds: float) -> None:
         """As `finish`, on a network that was away: what is held back is not lost, and comes with the end, so late."""
+        self.stall()
         held, self._transit = self._way(), None
         self._end()
 
