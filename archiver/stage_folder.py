@@ -1,5 +1,6 @@
 """The folder of an archiver's stage: its owner holds a lock, and what the dead left is removed."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -12,8 +13,13 @@ def own(folder: Path) -> int:
     Another archiver that starts just now may see it before it is locked, take it for a dead one's and remove it.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except (FileNotFoundError, FileExistsError):
+            if folder.exists():
+                raise
+            continue
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:
             return lock
@@ -29,8 +35,18 @@ def remove_what_the_dead_left(parent: Path) -> None:
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent)
+            if os.fstat(descriptor).st_nlink:  # else it was removed before we had the lock
+                _remove(lock.parent)
         except BlockingIOError:
             continue
         finally:
             os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder whose lock we hold, unless its owner has just made it anew."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise

@@ -285,15 +285,15 @@ def test_folders_of_the_dead_are_removed(tmp_path: Path) -> None:
 
 def test_archivers_that_start_together_keep_their_folders(tmp_path: Path) -> None:
     """None of them takes another's folder, seen just before it is locked, for a dead one's."""
-    start = threading.Barrier(3)
+    start = threading.Barrier(5)
 
     def begin(folder: Path) -> Stage:
         start.wait()
         return Stage(folder, grace_s=1)
 
-    with ThreadPoolExecutor(3) as archivers:
+    with ThreadPoolExecutor(5) as archivers:
         for number in range(150):
-            folders = [tmp_path / f"{number}-{each}" for each in range(3)]
+            folders = [tmp_path / f"{number}-{each}" for each in range(5)]
             stages = list(archivers.map(begin, folders))
             assert all((folder / "lock").exists() for folder in folders)
             for stage in stages:
