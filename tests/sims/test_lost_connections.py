@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from tests.conftest import LENGTH, Tell
-from tests.sims.matrix import ALONE_AND_TWINS, LONG, accounted, all_connected, alone_and_twins, connections, recording
+from tests.sims.matrix import LONG, accounted, all_connected, alone_and_twins, connections, recording
 
 pytestmark = LONG
 
@@ -22,17 +22,17 @@ def test_every_connection_cut_at_once(collectors: int, how: str, tmp_path: Path,
         assert result.holding()
 
 
-@ALONE_AND_TWINS
-def test_the_next_connection_dies_too(collectors: int, tmp_path: Path, tell: Tell) -> None:
+@alone_and_twins("how", ["half_open"], twins=[])
+def test_the_next_connection_dies_too(collectors: int, how: str, tmp_path: Path, tell: Tell) -> None:
     """It delivers, but is not proven yet, for a bar comes only now and then: a third one comes without much ado."""
     with recording(tmp_path, collectors=collectors) as built:
         old = connections(built)
-        built.exchange.fault("cut", how="half_open")
+        built.exchange.fault("cut", how=how)
         while sum(
             one["id"] > old[-1] and one["frames_sent"] > 0 for one in built.exchange.state()["connections"]
         ) < len(old):
             time.sleep(0.1)
-        built.exchange.fault("cut", how="half_open")
+        built.exchange.fault("cut", how=how)
         all_connected(built, collectors, within_s=20.0)
         time.sleep(4)  # for the slowest of the streams to speak, so that the end is no gap
         accounted(built, tell, "disconnect", "stale")
