@@ -276,7 +276,7 @@ class Bookkeeper:
         known, coverage = self._rows[stream], self._coverage.get(stream)
         if len(known) <= KEPT_ROWS or coverage is None:
             return
-        current = {row.id for row in (*coverage.rows(math.inf), *coverage.disproved())} | coverage.shown.keys()
+        current = {row.id for row in (*coverage.rows(-math.inf), *coverage.disproved())} | coverage.shown.keys()
         current |= {coverage.gap_id(session) for session in coverage.sessions.values()}
         for row in list(known.values()):
             if row.id not in current and row.to is not None:

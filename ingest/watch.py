@@ -90,16 +90,16 @@ class Watch:
 
     def moved(self, now_s: float) -> list[tuple[Lane, Channel]]:
         """The lanes that delivered since the last look; their pace is learned."""
-        found = self._unseen()
+        found = self._sights_unseen()
         for sight in found:
             self._learn(sight, now_s)
         return [(sight.lane, sight.channel) for sight in found]
 
     def unseen(self) -> list[tuple[Lane, Channel]]:
         """The lanes that delivered since the last look, between two of them: it is left to the next to learn."""
-        return [(sight.lane, sight.channel) for sight in self._unseen()]
+        return [(sight.lane, sight.channel) for sight in self._sights_unseen()]
 
-    def _unseen(self) -> list[Sight]:
+    def _sights_unseen(self) -> list[Sight]:
         return [sight for sight in self._sights.values() if sight.lane.frames != sight.frames]
 
     def _learn(self, sight: Sight, now_s: float) -> None:

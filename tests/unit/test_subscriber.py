@@ -19,6 +19,8 @@ from ingest.subscriber import Subscriber
 from tests.stand_ins import Hand, Wire
 
 BOOK, TRADES = Stream("um", "depth20", "BTCUSDT"), Stream("um", "aggTrade", "BTCUSDT")
+UNTIMED = Stream("spot", "depth20", "BTCUSDT")
+"""Nothing in it tells when it was sent."""
 
 
 class Scene:
@@ -50,6 +52,13 @@ class Scene:
     def frame(self, stream: Stream, late_s: float = 0.0) -> None:
         event_ms = (time.time_ns() - int(late_s * SECOND_NS)) // 1_000_000
         self.message(b'{"stream":"%b","data":{"E":%d}}' % (stream.exchange_name.encode(), event_ms))
+
+    def untimed(self, after_s: float) -> None:
+        """A frame of `UNTIMED`, so long after what came last by the wall clock."""
+        self.wire.heard_ns += int(after_s * SECOND_NS)
+        self.subscriber.lanes.message(
+            self.wire.heard_ns, b'{"stream":"btcusdt@depth20@100ms","data":{"lastUpdateId":1}}'
+        )
 
     def look(self, after_s: float = 0.5) -> None:
         self.now_s += after_s
@@ -350,16 +359,13 @@ def test_a_burst_that_ends_with_the_connection_is_as_late_as_it_says() -> None:
 @pytest.mark.parametrize("paused_s", [3.0, 0.2])
 def test_a_burst_without_times_is_as_late_as_the_pause_before_it(paused_s: float) -> None:
     """Of spot's books nothing tells when they were sent: after an unusual pause they may all be from before it."""
-    book = Stream("spot", "depth20", "BTCUSDT")
 
     async def play(scene: Scene) -> None:
-        scene.subscriber.want([book])
+        scene.subscriber.want([UNTIMED])
         await scene.answer()
-        before_ns = flowing(scene, book)
-        message = b'{"stream":"btcusdt@depth20@100ms","data":{"lastUpdateId":1}}'
-        scene.wire.heard_ns = burst_ns = before_ns + int(paused_s * SECOND_NS)
-        scene.subscriber.lanes.message(burst_ns, message)
-        ends_ns = before_ns if paused_s > 1 else burst_ns
+        before_ns = flowing(scene, UNTIMED)
+        scene.untimed(after_s=paused_s)
+        ends_ns = before_ns if paused_s > 1 else scene.wire.heard_ns
         assert int(scene.subscriber.beat().split()[0]) == ends_ns
         scene.subscriber.end("disconnect", "lost")
         assert [event.at for _, event in scene.hand.said if isinstance(event, Closed)] == [ends_ns]
@@ -386,22 +392,18 @@ def test_a_stop_is_not_why_a_silence_began(looks: int, cause: str) -> None:
 
 def test_a_burst_without_times_may_last_over_looks() -> None:
     """Each look may see a part of it; some seconds without a pause end it. A step of the clock is no pause."""
-    book = Stream("spot", "depth20", "BTCUSDT")
 
     async def play(scene: Scene) -> None:
         def comes(after_s: float) -> None:
-            scene.wire.heard_ns += int(after_s * SECOND_NS)
-            scene.subscriber.lanes.message(
-                scene.wire.heard_ns, b'{"stream":"btcusdt@depth20@100ms","data":{"lastUpdateId":1}}'
-            )
+            scene.untimed(after_s)
             scene.look()
 
         def behind_s() -> float:
             return (scene.wire.heard_ns - int(scene.subscriber.beat().split()[0])) / SECOND_NS
 
-        scene.subscriber.want([book])
+        scene.subscriber.want([UNTIMED])
         await scene.answer()
-        flowing(scene, book)
+        flowing(scene, UNTIMED)
         comes(30.0)
         comes(0.5)
         assert 30 < behind_s() < 31

@@ -83,7 +83,7 @@ class Faults:
     def _cut(self, details: "Details") -> dict[str, Any]:
         how = details.take("how", str, "fin")
         code, reason = details.take("code", int, 1001), details.take("reason", str, "going away")
-        late_s = details.take_seconds("late_s", None) or 0.0
+        late_s = details.take_seconds("late_s", 0.0)
         if how not in CUTS:
             raise ValueError(f"how is {how!r}, and must be one of {', '.join(CUTS)}")
         if late_s and how != "fin":
