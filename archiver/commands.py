@@ -57,11 +57,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Reads every file back: damaged zips, Parquet that differs from raw, frames twice or in the wrong "
         "minute, holes without a row in the ledger. Ends with 1 when something does not hold.",
     )
-    verify.add_argument("--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only this day (UTC)")
+    verify.add_argument("--date", type=_day, metavar="YYYY-MM-DD", help="only this day (UTC)")
     for command in (status, verify):
         command.add_argument("--config", type=Path, metavar="DIR", help="folder of settings.yaml (default: config)")
         command.add_argument("--data", type=Path, metavar="DIR", help="the data folder (default: the setting data_dir)")
     return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day of the calendar, written as 2026-11-29") from error
 
 
 def _status(data: Path) -> int:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from archiver import lines, members, status, tables
+from archiver import commands, lines, members, status, tables
 from archiver.bundles import bundle_day
 from archiver.holes import Silences
 from archiver.summaries import Summary
@@ -234,3 +234,11 @@ def test_status_shows_a_table(data: Path) -> None:
     assert "(1 files unreadable)" in text
     assert "2 streams" in text
     assert status.collect(data / "nowhere") == []
+
+
+def test_a_day_that_is_none_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """What was wrong, and how a day is written."""
+    with pytest.raises(SystemExit) as ended:
+        commands.main(["verify", "--date", "2026-13-01"])
+    assert ended.value.code == 2
+    assert "--date: '2026-13-01' is no day of the calendar, written as 2026-11-29" in capsys.readouterr().err
