@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from archiver import session_files
+from archiver import archived, session_files
 from archiver.bundles import Bundled
 from archiver.coverage import KEPT_SESSIONS, Coverage, Session, by_pace
+from archiver.ids import Hole
 from archiver.jobs import Written
 from archiver.layout import minute_named
 from archiver.members import CorruptError, directory
@@ -54,6 +55,7 @@ class Bookkeeper:
         self._signs = Signs(dead_after_s)
         self._changed: set[Stream] = set()
         self._holed: dict[Stream, float] = {}
+        self._sought: dict[Stream, set[Hole]] = {}
         self._said: list[Said] = []
         self._found: list[Row] = []
 
@@ -108,6 +110,7 @@ class Bookkeeper:
         self._rows.pop(stream, None)
         self._changed.discard(stream)
         self._holed.pop(stream, None)
+        self._sought.pop(stream, None)
         self._said = [one for one in self._said if one.stream != stream]
 
     def take(self, stage: Stage, now_s: float) -> None:
@@ -225,8 +228,9 @@ class Bookkeeper:
         if not said and not found and not changed:
             return []
         before_s = math.inf if at_once else time.monotonic() - SETTLED_S
-        rows = [*found, *self._rows_of(changed, before_s)]
         try:
+            await self._seek(changed)
+            rows = [*found, *self._rows_of(changed, before_s)]
             appended = await asyncio.to_thread(self._write, said, rows)
         except OSError:
             self._said[:0] = said
@@ -241,6 +245,24 @@ class Bookkeeper:
         for stream in {row.stream for row in appended}:
             self._forget(stream)
         return said
+
+    async def _seek(self, streams: Iterable[Stream]) -> None:
+        """Looks into the archive for what holes in the ids lack, once for each: it may have been read before our start.
+
+        Raises:
+            OSError: The disk cannot be read; what was not sought will be.
+        """
+        for stream in streams:
+            coverage = self._coverage.get(stream)
+            if coverage is None or coverage.ids is None:
+                continue
+            new = set(coverage.ids.holes(math.inf)) - self._sought.get(stream, set())
+            found = await asyncio.to_thread(archived.within, self._data, stream, new) if new else []
+            now_s = time.monotonic()
+            for one in found:
+                coverage.ids.add(one.number, one.receive_ns, now_s, one.event_ms)
+                self._holed[stream] = now_s
+            self._sought[stream] = set(coverage.ids.holes(math.inf))
 
     def _rows_of(self, streams: Iterable[Stream], before_s: float) -> list[Row]:
         rows: list[Row] = []

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from common.lag import Way
 
 KEPT_RUNS = 32
+MOST_ID = 2**63 - 1
 
 
 class Hole(NamedTuple):
@@ -107,3 +108,10 @@ class Ids:
         return sum(
             hole.frames for hole in self.holes(float("inf")) if hole.last_ns <= to_ns and hole.next_ns >= from_ns
         )
+
+
+def trade_id(payload: bytes) -> int | None:
+    """The id in an aggTrade; None where it has none that can be followed."""
+    at = payload.find(b'"a":')
+    digits = payload[at + 4 : at + 24].partition(b",")[0]
+    return number if at >= 0 and digits.isdigit() and (number := int(digits)) <= MOST_ID else None

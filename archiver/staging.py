@@ -17,7 +17,7 @@ import msgspec
 
 from archiver import stage_folder
 from archiver.bucket import Bucket, When, is_over, is_past
-from archiver.ids import Ids
+from archiver.ids import Ids, trade_id
 from common import session
 from common.channels import is_timed
 from common.clock import MINUTE_NS, SECOND_NS
@@ -176,11 +176,8 @@ class Stage:
 
     def _follow(self, lane: _Lane, payload: bytes, receive_ns: int, event_ms: int | None, now_s: float) -> None:
         """aggTrade ids rise by one (reference/binance-protocol.md section 3.3): a jump is frames that never came."""
-        at = payload.find(b'"a":')
-        digits = payload[at + 4 : at + 24].partition(b",")[0]
-        if at < 0 or not digits.isdigit() or int(digits) > MOST_NS or lane.ids is None:
-            return
-        if lane.ids.add(int(digits), receive_ns, now_s, event_ms):
+        number = trade_id(payload)
+        if number is not None and lane.ids is not None and lane.ids.add(number, receive_ns, now_s, event_ms):
             self.holed.add(lane.stream)
 
     def ids(self, stream: Stream) -> Ids | None:

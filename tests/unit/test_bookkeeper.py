@@ -9,11 +9,15 @@ import pytest
 from archiver.bookkeeper import KEPT_ROWS, SETTLED_S, Bookkeeper
 from archiver.coverage import KEPT_SESSIONS
 from archiver.ids import KEPT_RUNS
+from archiver.lines import render
+from archiver.members import minute_zip, pack
 from archiver.staging import Stage
+from archiver.summaries import Summary
 from common import ledger, session
-from common.clock import DAY_NS, SECOND_NS
+from common.clock import DAY_NS, MINUTE_NS, SECOND_NS
+from common.frame import Frame
 from common.ledger import Row
-from common.paths import day_of
+from common.paths import Minute, day_of, raw_minute
 from common.session import Closed, Dropped, Event, Opened
 from common.streams import Stream
 
@@ -259,3 +263,49 @@ def test_a_row_that_is_told_when_there_are_many_is_taken_back_too(data: Path, tm
     assert [row.healed_by for row in one.rows() if row.cause == "upstream"] == [None]
     one.read((last + 3, gaps + 2))
     assert [row.healed_by for row in one.rows() if row.cause == "upstream"] == ["ids"]
+
+
+def archive(data: Path, *trades: tuple[float, int]) -> None:
+    """Writes trades into the archive, each at its time, of one minute."""
+    frames = [
+        Frame(
+            at(seconds),
+            "a-1",
+            number,
+            json.dumps({"E": at(seconds) // 1_000_000, "a": number, "m": True}, separators=(",", ":")).encode(),
+        )
+        for seconds, number in trades
+    ]
+    minute = Minute(TRADES, frames[0].receive_ns // MINUTE_NS)
+    path = data / raw_minute(minute)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(minute_zip(*pack(minute, render(frames), Summary.of(frames)))))
+
+
+@pytest.mark.parametrize("is_bundled", [False, True])
+def test_what_was_archived_before_the_start_is_no_hole(is_bundled: bool, data: Path, tmp_path: Path) -> None:
+    """Redis refused a part of a batch, so copies stand in another order: who starts between them reads 10, 12 and 15,
+    while 11 and 13 are in the archive already, and 14 is nowhere."""
+    archive(data, (1, 10), (2, 11), (4, 13))
+    if is_bundled:
+        (minute,) = (data / "raw").rglob("*.zip")
+        minute.rename(minute.parent.with_suffix(".zip"))
+    late = Archiver(data, tmp_path / "late")
+    late.read((0, Opened(at(0))), (1, 10), (3, 12), (6, 15), (7, 16))
+    (row,) = late.rows()
+    assert (row.cause, row.frames_missing, row.from_ns, row.to_ns) == ("upstream", 1, at(4), at(6))
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_gap_does_not_lack_what_was_archived_before_the_start(
+    is_damaged: bool, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A frame on its side that is not read again does not count; a damaged minute is named, and proves nothing."""
+    archive(data, (1, 10), (2, 11))
+    if is_damaged:
+        (minute,) = (data / "raw").rglob("*.zip")
+        minute.write_bytes(minute.read_bytes()[:-30])
+    late = Archiver(data, tmp_path / "late")
+    late.read((0, Opened(at(0))), (1, 10), (2.05, Closed(at(2.05), "disconnect")), (8, Opened(at(8), 2)), (9, 15))
+    assert [(row.cause, row.frames_missing) for row in late.rows()] == [("disconnect", 4 if is_damaged else 3)]
+    assert is_damaged == ("ids in it are not seen" in caplog.text)
