@@ -37,9 +37,14 @@ def _timestamp(unit: int) -> Field:
 
 _TIMES = {"time_ms": _timestamp(1), "time_ns": _timestamp(3)}
 
-_zstd = zstandard.ZstdCompressor(level=6)
-"""Measured on recorded books: level 3 saves 1.1 us a frame and costs 6 % more bytes, level 7 saves 1 % for 0.4 us.
-pyarrow's codec makes a context for each page, which is a fifth of the time; the bytes are the same."""
+_zstd = zstandard.ZstdCompressor(
+    compression_params=zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_GREEDY, window_log=17, hash_log=12, chain_log=12, search_log=3, min_match=5
+    )
+)
+"""Pages are small, and so are these tables: no page waits for large ones to be cleared. Measured on recorded books, a
+fifth faster than level 6 for 2 % more bytes, and both better than level 5. The day's file, which stays, has level 7.
+pyarrow's codec makes a context for each page, which is a fifth of the time."""
 _NARROW = 2**31 - 1
 
 
