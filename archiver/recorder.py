@@ -14,6 +14,7 @@ from functools import lru_cache
 from archiver import layout
 from archiver.bookkeeper import Bookkeeper
 from archiver.bucket import Bucket
+from archiver.server import Server
 from archiver.shards import Shards
 from archiver.staging import Stage
 from archiver.sweep import sweep
@@ -55,6 +56,7 @@ class Recorder:
         self._data = settings.data_dir
         self._stage = Stage(settings.state_dir / "stage" / service.instance, grace_s=self._settings.grace_s)
         self._books = Bookkeeper(self._data, dead_after_s=self._settings.dead_after_s)
+        self._server = Server()
         self._shards = Shards(service.instance, shards=self._settings.shards, lease_s=self._settings.lease_s)
         self._streams: list[Stream] = []
         self._unread: frozenset[Stream] = frozenset()
@@ -161,7 +163,8 @@ class Recorder:
             log.info("%d minutes have no Parquet file yet: those that are over get theirs", len(found))
 
     async def _look_at_redis(self, link: Link, reader: Reader, now_s: float) -> None:
-        share = await self._share(link)
+        share = await self._server.share(link)
+        await self._server.shorten_log(link, now_s)
         if share > 0.99 or not await reader.positions.takes_writes():
             self._books.no_judgement(now_s)
         else:
@@ -175,8 +178,9 @@ class Recorder:
         reader.positions.keeps_tail = share <= self._settings.redis_memory_fraction
         if not reader.positions.keeps_tail:  # the room is needed for what is not archived yet
             await reader.positions.trim(self._streams)
-            share = await self._share(link)
-        staged, used = self.counts.staged_bytes, self.counts.redis_used_bytes
+            share = await self._server.share(link)
+        staged, used = self.counts.staged_bytes, self._server.used_bytes
+        self.counts.redis_used_bytes = used
         # what is not the stage's doing is not mended by parts, until there is hardly any room
         is_ours = staged > used // 4 or share > TIGHT
         short = (share > self._settings.redis_memory_fraction and is_ours) or staged > self._settings.stage_bytes
@@ -188,13 +192,6 @@ class Recorder:
                     100 * share, staged >> 20, len(buckets),
                 )  # fmt: skip
             self._write(buckets, in_parts=True)
-
-    async def _share(self, link: Link) -> float:
-        """How full Redis is; 0 where it has no bound."""
-        info = dict(line.split(b":", 1) for line in (await link.call("INFO", "memory")).split(b"\r\n") if b":" in line)
-        used, most = int(info[b"used_memory"]), int(info[b"maxmemory"])
-        self.counts.redis_used_bytes = used
-        return used / most if most else 0.0
 
     def _give_up(self, streams: "list[Stream] | set[Stream]") -> None:
         for stream in list(streams):
