@@ -278,7 +278,7 @@ class Recorder:
         durable: defaultdict[Stream, list[Bucket | bytes]] = defaultdict(list)
         for bucket in written:
             durable[bucket.minute.stream].append(bucket)
-            bucket.path.unlink(missing_ok=True)
+            self._stage.release(bucket)
             self._service.health.beat("minutes")
         for one in said:
             durable[one.stream].append(one.entry_id)

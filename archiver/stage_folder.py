@@ -1,10 +1,47 @@
-"""The folder of an archiver's stage: its owner holds a lock, and what the dead left is removed."""
+"""The folder of an archiver's stage: locked by its owner, its files used again; what the dead left is removed."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import shutil
 from pathlib import Path
+
+
+class StageFolder:
+    """An archiver's own folder of staged files.
+
+    Args:
+        folder: Where. Folders beside it that no living archiver holds are removed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        remove_what_the_dead_left(folder.parent)
+        self._folder = folder
+        self._lock = own(folder)
+        self._made = 0
+        self._spare: list[Path] = []
+
+    def file(self) -> Path:
+        """An empty file, or the name of one that is made when it is written to."""
+        if self._spare:
+            return self._spare.pop()
+        self._made += 1
+        return self._folder / f"{self._made}.jsonl"
+
+    def release(self, path: Path) -> None:
+        """A file that nobody reads or writes any more: it is emptied, and used again.
+
+        Where many files were just removed, ext4 takes as long to make one as to fill it (`recently_deleted`).
+        """
+        with contextlib.suppress(FileNotFoundError):  # it was never written to
+            os.truncate(path, 0)
+        self._spare.append(path)
+
+    def close(self) -> None:
+        """Removes the folder: what is in it is still in Redis."""
+        shutil.rmtree(self._folder)
+        os.close(self._lock)
 
 
 def own(folder: Path) -> int:

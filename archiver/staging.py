@@ -5,8 +5,6 @@ appended to a file when there are enough. Of the entries only the place before a
 place of a stream is how far all of it is durable.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,9 +13,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from archiver import stage_folder
 from archiver.bucket import Bucket, When, is_over, is_past
 from archiver.ids import Ids, trade_id
+from archiver.stage_folder import StageFolder
 from common import session
 from common.channels import is_timed
 from common.clock import MINUTE_NS, SECOND_NS
@@ -77,16 +75,13 @@ class Stage:
     """
 
     def __init__(self, folder: Path, *, grace_s: float) -> None:
-        self._folder = folder
+        self._files = StageFolder(folder)
         self._grace_s = grace_s
         self._lanes: dict[Stream, _Lane] = {}
-        self._files = 0
         self.said: list[Said] = []
         self.holed: set[Stream] = set()
         """Streams in whose ids a hole was found, became smaller or was filled."""
         self.foreign = 0
-        stage_folder.remove_what_the_dead_left(folder.parent)
-        self._lock = stage_folder.own(folder)
 
     @property
     def size_bytes(self) -> int:
@@ -144,9 +139,8 @@ class Stage:
 
     def _bucket(self, lane: _Lane, number: int, now_s: float) -> Bucket:
         minute = Minute(lane.stream, number)
-        self._files += 1
         late = lane.watermark_ns >= minute.end_ns + int(self._grace_s * SECOND_NS)
-        bucket = Bucket(minute, self._folder / f"{self._files}.jsonl", late, now_s, now_s)
+        bucket = Bucket(minute, self._files.file(), late, now_s, now_s)
         lane.buckets[number] = bucket
         lane.undurable[bucket] = Place(lane.before_id, lane.count - 1)
         return bucket
@@ -295,9 +289,12 @@ class Stage:
         """Forgets what was read of a stream: somebody else reads it now, from what is durable."""
         lane = self._lanes.pop(stream, None)
         for bucket in lane.buckets.values() if lane else ():
-            bucket.path.unlink(missing_ok=True)
+            self._files.release(bucket.path)
+
+    def release(self, bucket: Bucket) -> None:
+        """A bucket that was taken, and is in the archive: its file is free."""
+        self._files.release(bucket.path)
 
     def close(self) -> None:
         """Removes the folder: what is in it is still in Redis."""
-        shutil.rmtree(self._folder)
-        os.close(self._lock)
+        self._files.close()

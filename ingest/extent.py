@@ -90,15 +90,14 @@ class Extent:
             heard_ns: When it was last heard.
             now_s: Monotonic.
         """
-        lags_ns = []
-        for lane, channel in lanes:
-            delayed_ns = delay_ns(lane, channel)
-            if delayed_ns is not None:
-                self._way.add(delayed_ns, now_s)
-                if channel.name in PUNCTUAL:
-                    lags_ns.append(self._way.lag_ns(delayed_ns))
-        if lags_ns:
-            self.lag_ns, self._paused_at_ns = max(lags_ns), None
+        delayed = [
+            (delayed_ns, channel) for lane, channel in lanes if (delayed_ns := delay_ns(lane, channel)) is not None
+        ]
+        if delayed:
+            self._way.add(min(delayed_ns for delayed_ns, _ in delayed), now_s)
+        punctual = [delayed_ns for delayed_ns, channel in delayed if channel.name in PUNCTUAL]
+        if punctual:
+            self.lag_ns, self._paused_at_ns = self._way.lag_ns(max(punctual)), None
         elif lanes:
             usual_s = LOOK_S + TREMBLING_S + min(self._usual_s(lane.stream) or 1.0 for lane, _ in lanes)
             if heard_ns - before_ns > usual_s * SECOND_NS:
