@@ -46,7 +46,11 @@ def _of_one_collector(built: House) -> list[int]:
 def test_two_collectors_cut_out_of_phase(tmp_path: Path, tell: Tell) -> None:
     """Each of two collectors loses all its connections again and again, never both at once: nothing is missing."""
     every_s = 8.0 if LENGTH <= 2 else 20.0
-    with recording(tmp_path, collectors=2, warm_s=3.0) as built:
+    with recording(tmp_path, warm_s=1.0) as built:
+        all_connected(built, 1)  # before the twin begins: else its connections stand between the first one's
+        built.start("ingest-2")
+        all_connected(built, 2)
+        time.sleep(2.0)
         ends_s = time.monotonic() + (24 if LENGTH <= 2 else 600)
         while time.monotonic() < ends_s:
             for mine in (0, 1):
