@@ -23,7 +23,8 @@ from archiver.revisions import as_healed_as, explained, informed, same, withdraw
 from archiver.signs import Signs, heard_ns
 from archiver.staging import Said, Stage
 from common import ledger
-from common.clock import DAY_NS, MINUTE_NS, SECOND_NS
+from common.clock import DAY_NS, MINUTE_NS, SECOND_NS, now_ns
+from common.frame import PLAUSIBLE_NS
 from common.ledger import Row
 from common.paths import Minute, day_of, raw_minute
 from common.streams import Stream
@@ -56,6 +57,7 @@ class Bookkeeper:
         self._changed: set[Stream] = set()
         self._holed: dict[Stream, float] = {}
         self._sought: dict[Stream, set[Hole]] = {}
+        self._since_ns: dict[Stream, int] = {}
         self._said: list[Said] = []
         self._found: list[Row] = []
 
@@ -66,6 +68,7 @@ class Bookkeeper:
         wanted = {stream.key: stream for stream in streams}
         for stream in wanted.values():
             self._coverage[stream] = Coverage(stream)
+            self._since_ns[stream] = now_ns()
         files = session_files.files(self._data)
         self._read_sessions(files[-SESSION_FILES:], wanted)
         for row in ledger.read(self._data):
@@ -111,6 +114,7 @@ class Bookkeeper:
         self._changed.discard(stream)
         self._holed.pop(stream, None)
         self._sought.pop(stream, None)
+        self._since_ns.pop(stream, None)
         self._said = [one for one in self._said if one.stream != stream]
 
     def take(self, stage: Stage, now_s: float) -> None:
@@ -248,21 +252,20 @@ class Bookkeeper:
 
     async def _seek(self, streams: Iterable[Stream]) -> None:
         """Looks into the archive for what holes in the ids lack, once for each: it may have been read before our start.
-
-        Raises:
-            OSError: The disk cannot be read; what was not sought will be.
-        """
+        Of a long hole a part is found at a time; what is left of it is another one."""
         for stream in streams:
             coverage = self._coverage.get(stream)
             if coverage is None or coverage.ids is None:
                 continue
-            new = set(coverage.ids.holes(math.inf)) - self._sought.get(stream, set())
+            until_ns = self._since_ns.get(stream, 0) + PLAUSIBLE_NS
+            sought = self._sought.get(stream, set())
+            new = {hole for hole in coverage.ids.holes(math.inf) if hole.last_ns < until_ns} - sought
             found = await asyncio.to_thread(archived.within, self._data, stream, new) if new else []
             now_s = time.monotonic()
             for one in found:
                 coverage.ids.add(one.number, one.receive_ns, now_s, one.event_ms)
                 self._holed[stream] = now_s
-            self._sought[stream] = set(coverage.ids.holes(math.inf))
+            self._sought[stream] = (sought | new) & set(coverage.ids.holes(math.inf))
 
     def _rows_of(self, streams: Iterable[Stream], before_s: float) -> list[Row]:
         rows: list[Row] = []

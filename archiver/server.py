@@ -1,7 +1,7 @@
 """Redis as a server: how full it is, and its log, which is rewritten while little is kept.
 
 A rewrite writes all that Redis keeps: at a minute's end the whole minute, once that is archived a quarter of it. So the
-archiver asks for it then; Redis's own rule (`config/redis.conf`) is for when there is no archiver.
+archiver asks for it then; Redis's own rule (`config/redis.conf`) is for when it does not, or a rewrite failed.
 """
 
 import logging
@@ -18,7 +18,7 @@ FACTOR = 4
 """A log that is so many times what is kept is rewritten."""
 
 PAUSE_S = 60.0
-"""So long at least lies between two rewrites that were asked for: one may fail, on a full disk for one."""
+"""So long at least lies between two rewrites that were asked for."""
 
 
 class Server:
@@ -47,6 +47,8 @@ class Server:
         if now_s < self._next_s:
             return
         info = await _info(link, "persistence")
+        if info[b"aof_last_bgrewrite_status"] != b"ok":
+            return  # its own rule waits longer from try to try: each leaves a file
         length = int(info.get(b"aof_current_size", 0))  # it is not there where the log is off
         if length <= max(self._log_bytes, FACTOR * self.used_bytes):
             return

@@ -23,20 +23,23 @@ class StageFolder:
         self._spare: list[Path] = []
 
     def file(self) -> Path:
-        """An empty file, or the name of one that is made when it is written to."""
-        if self._spare:
-            return self._spare.pop()
+        """An empty file, or the name of one that is made when it is written to. No name is given twice."""
+        return self._spare.pop() if self._spare else self._name()
+
+    def _name(self) -> Path:
         self._made += 1
         return self._folder / f"{self._made}.jsonl"
 
     def release(self, path: Path) -> None:
-        """A file that nobody reads or writes any more: it is emptied, and used again.
+        """A file that nobody reads or writes any more: it is emptied, and used again under another name.
 
-        Where many files were just removed, ext4 takes as long to make one as to fill it (`recently_deleted`).
+        Where many files were just removed, an ext4 without a journal takes as long to make one as to fill it.
         """
         with contextlib.suppress(FileNotFoundError):  # it was never written to
             os.truncate(path, 0)
-        self._spare.append(path)
+            spare = self._name()
+            path.rename(spare)
+            self._spare.append(spare)
 
     def close(self) -> None:
         """Removes the folder: what is in it is still in Redis."""

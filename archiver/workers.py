@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from common import heap
+from common import heap, processes
 from common.service import Service
 
 log = logging.getLogger(__name__)
@@ -58,5 +58,6 @@ class Workers:
         except BrokenProcessPool as error:
             if pool is self._pool:
                 log.error("a worker died, starting new ones")
+                processes.kill_children()  # the others ignore SIGTERM, and would do what is done again by the new ones
                 self._pool = self._service.processes(self.count, _start)
             raise WorkerLost("a worker process died") from error

@@ -1,6 +1,7 @@
 """Redis's log is rewritten when it is long and little is kept, and left alone otherwise."""
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import redis
 from archiver.server import PAUSE_S, Server
 from common.wire import linked
 from tests.redis_server import RedisServer
+from tests.small_disk import filled, small_disk
 
 LONG = 1 << 20
 KEY = "md:um:depth20:BTCUSDT"
@@ -80,3 +82,23 @@ def test_a_rewrite_that_redis_refuses_is_left_to_it(tmp_path: Path) -> None:
         client.delete(KEY)
         look(server, Server(log_bytes=0), 0.0)
         assert log_bytes(client) > 1 << 20
+
+
+def test_a_rewrite_that_failed_is_left_to_redis(tmp_path: Path) -> None:
+    """The disk was full: Redis tries again by itself, more and more seldom, and when that works we ask again."""
+    with small_disk(tmp_path / "disk", 24) as disk, RedisServer(disk) as server, server.client() as client:
+        fill(client, 8)
+        with filled(disk):
+            with contextlib.suppress(redis.ResponseError):
+                client.bgrewriteaof()
+            log_bytes(client)
+        client.xtrim(KEY, maxlen=3, approximate=False)
+        look(server, Server(log_bytes=LONG), 0.0)
+        assert client.info("persistence")["aof_last_bgrewrite_status"] == "err"
+        assert log_bytes(client) > 8 << 20
+        client.bgrewriteaof()
+        assert log_bytes(client) < LONG
+        fill(client, 8)
+        client.xtrim(KEY, maxlen=3, approximate=False)
+        look(server, Server(log_bytes=LONG), 0.0)
+        assert log_bytes(client) < LONG

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver.archived import MOST_MINUTES
 from archiver.bookkeeper import KEPT_ROWS, SETTLED_S, Bookkeeper
 from archiver.coverage import KEPT_SESSIONS
 from archiver.ids import KEPT_RUNS
@@ -14,7 +15,7 @@ from archiver.members import minute_zip, pack
 from archiver.staging import Stage
 from archiver.summaries import Summary
 from common import ledger, session
-from common.clock import DAY_NS, MINUTE_NS, SECOND_NS
+from common.clock import DAY_NS, SECOND_NS
 from common.frame import Frame
 from common.ledger import Row
 from common.paths import Minute, day_of, raw_minute
@@ -265,28 +266,25 @@ def test_a_row_that_is_told_when_there_are_many_is_taken_back_too(data: Path, tm
     assert [row.healed_by for row in one.rows() if row.cause == "upstream"] == ["ids"]
 
 
-def archive(data: Path, *trades: tuple[float, int]) -> None:
-    """Writes trades into the archive, each at its time, of one minute."""
-    frames = [
-        Frame(
-            at(seconds),
-            "a-1",
-            number,
-            json.dumps({"E": at(seconds) // 1_000_000, "a": number, "m": True}, separators=(",", ":")).encode(),
-        )
-        for seconds, number in trades
-    ]
-    minute = Minute(TRADES, frames[0].receive_ns // MINUTE_NS)
-    path = data / raw_minute(minute)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(minute_zip(*pack(minute, render(frames), Summary.of(frames)))))
+def archive(data: Path, *trades: tuple[float, int], exchange_s: float = 0.0) -> None:
+    """Writes trades into the archive, each at its time; the exchange's clock is so far ahead."""
+    by_minute: dict[int, list[Frame]] = {}
+    for seconds, number in trades:
+        event_ms = at(seconds + exchange_s) // 1_000_000
+        payload = json.dumps({"E": event_ms, "a": number, "m": True}, separators=(",", ":")).encode()
+        frames = by_minute.setdefault(event_ms // 60_000, [])
+        frames.append(Frame(at(seconds), "a-1", number, payload))
+    for minute, frames in ((Minute(TRADES, number), frames) for number, frames in by_minute.items()):
+        path = data / raw_minute(minute)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(minute_zip(*pack(minute, render(frames), Summary.of(frames)))))
 
 
 @pytest.mark.parametrize("is_bundled", [False, True])
 def test_what_was_archived_before_the_start_is_no_hole(is_bundled: bool, data: Path, tmp_path: Path) -> None:
     """Redis refused a part of a batch, so copies stand in another order: who starts between them reads 10, 12 and 15,
     while 11 and 13 are in the archive already, and 14 is nowhere."""
-    archive(data, (1, 10), (2, 11), (4, 13))
+    archive(data, (1, 10), (2, 11), (4, 13))  # all of one minute
     if is_bundled:
         (minute,) = (data / "raw").rglob("*.zip")
         minute.rename(minute.parent.with_suffix(".zip"))
@@ -296,16 +294,50 @@ def test_what_was_archived_before_the_start_is_no_hole(is_bundled: bool, data: P
     assert (row.cause, row.frames_missing, row.from_ns, row.to_ns) == ("upstream", 1, at(4), at(6))
 
 
-@pytest.mark.parametrize("is_damaged", [False, True])
+@pytest.mark.parametrize("exchange_s", [-150, 150])
+def test_the_archive_is_looked_into_by_the_exchanges_clock(exchange_s: float, data: Path, tmp_path: Path) -> None:
+    """Frames are filed by it, and ours may be minutes off."""
+    archive(data, (1, 10), (2, 11), (3, 12), exchange_s=exchange_s)
+    late = Archiver(data, tmp_path / "late")
+    late.read((0, Opened(at(0))), (1, 10), (4, 13))
+    assert late.rows() == []
+
+
+def test_a_hole_of_many_hours_is_looked_into_part_by_part(data: Path, tmp_path: Path) -> None:
+    """A spill is adopted hours later, while a twin recorded: what is read again is old, and all between is archived."""
+    hours = 3 * MOST_MINUTES * 60
+    archive(data, *((seconds, seconds // 10) for seconds in range(0, hours, 10)))
+    late = Archiver(data, tmp_path / "late")
+    late.read((0, Opened(at(0))), (10, 1), (hours, hours // 10))
+    for number in range(1, 5):
+        rows = late.rows()
+        late.read((hours + number, hours // 10 + number))
+    assert [row for row in rows if row.healed_by is None] == []
+
+
+def test_a_hole_since_the_start_is_not_sought(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever came since then was read: a disconnect costs no look into the archive."""
+    monkeypatch.setattr("archiver.bookkeeper.now_ns", lambda: at(0))
+    archive(data, (400, 11))
+    one = Archiver(data, tmp_path / "one")
+    one.read((0, Opened(at(0))), (399, 10), (401, 12))
+    assert [row.frames_missing for row in one.rows()] == [1]
+
+
+@pytest.mark.parametrize("damage", [None, "cut off", "a folder"])
 def test_a_gap_does_not_lack_what_was_archived_before_the_start(
-    is_damaged: bool, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: str | None, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A frame on its side that is not read again does not count; a damaged minute is named, and proves nothing."""
+    """A frame on its side that is not read again does not count. A minute that cannot be read is named, and proves
+    nothing: the books go on."""
     archive(data, (1, 10), (2, 11))
-    if is_damaged:
-        (minute,) = (data / "raw").rglob("*.zip")
+    (minute,) = (data / "raw").rglob("*.zip")
+    if damage == "cut off":
         minute.write_bytes(minute.read_bytes()[:-30])
+    elif damage == "a folder":
+        minute.unlink()
+        minute.mkdir()
     late = Archiver(data, tmp_path / "late")
     late.read((0, Opened(at(0))), (1, 10), (2.05, Closed(at(2.05), "disconnect")), (8, Opened(at(8), 2)), (9, 15))
-    assert [(row.cause, row.frames_missing) for row in late.rows()] == [("disconnect", 4 if is_damaged else 3)]
-    assert is_damaged == ("ids in it are not seen" in caplog.text)
+    assert [(row.cause, row.frames_missing) for row in late.rows()] == [("disconnect", 4 if damage else 3)]
+    assert bool(damage) == ("ids in it are not seen" in caplog.text)
