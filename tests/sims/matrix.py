@@ -24,6 +24,9 @@ WARM_S = 5.0
 ALONE_AND_TWINS = pytest.mark.parametrize("collectors", [1, 2], ids=["alone", "twins"])
 """A fault that all the collectors there are have: two of them account for it as one does."""
 
+TWINS_IN_SOAK = ALONE_AND_TWINS if LENGTH > 2 else pytest.mark.parametrize("collectors", [1], ids=["alone"])
+"""The same where it takes a minute: two of them in `make soak` alone."""
+
 
 def alone_and_twins(name: str, ways: Sequence[Any], *, twins: Sequence[Any]) -> pytest.MarkDecorator:
     """As `ALONE_AND_TWINS`, for a fault that comes in several ways.

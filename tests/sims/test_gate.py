@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Tell
 from tests.sims.house import House
-from tests.sims.matrix import ALONE_AND_TWINS, accounted, collector_names, recording
+from tests.sims.matrix import TWINS_IN_SOAK, accounted, collector_names, recording
 
 QUICK: dict[str, Any] = {
     "CHANNELS": "depth20,aggTrade,markPrice,forceOrder", "MARKETS": "um",
@@ -78,7 +78,7 @@ def test_latency_step_by_step_past_the_threshold_and_back(mode: str, tmp_path: P
             assert len({row.stream for row in result.marks()}) == 8
 
 
-@ALONE_AND_TWINS
+@TWINS_IN_SOAK
 def test_a_gate_that_is_killed_leaves_the_recording_alone(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """Killed while closed: after a while the collector records again and says so; a gate that comes back is obeyed."""
     with recording(tmp_path, collectors=collectors, **QUICK, GATE__SILENT_AFTER_S=4) as built:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.conftest import LENGTH, Tell
 from tests.sims.house import house
-from tests.sims.matrix import ALONE_AND_TWINS, LONG, accounted, connections, recording
+from tests.sims.matrix import ALONE_AND_TWINS, LONG, TWINS_IN_SOAK, accounted, connections, recording
 
 pytestmark = LONG
 
@@ -35,7 +35,7 @@ def test_one_subscription_that_went_deaf(collectors: int, tmp_path: Path, tell: 
         assert "md:um:depth20:BTCUSDT delivers again" in built.log("ingest")
 
 
-@ALONE_AND_TWINS
+@TWINS_IN_SOAK
 def test_a_stream_that_the_exchange_does_not_send(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """Silent for everybody: named, its connection replaced, and the row ends with its first frame."""
     with recording(tmp_path, collectors=collectors, warm_s=8) as built:
@@ -49,7 +49,7 @@ def test_a_stream_that_the_exchange_does_not_send(collectors: int, tmp_path: Pat
         assert {row.stream.symbol for row in result.holding()} == {"BTCUSDT"}
 
 
-@ALONE_AND_TWINS
+@TWINS_IN_SOAK
 def test_streams_that_moved_to_another_route(collectors: int, tmp_path: Path, tell: Tell) -> None:
     """What happened on 2026-04-23: acknowledged and silent from the start. Each names itself within a minute."""
     with recording(tmp_path, collectors=collectors, warm_s=0) as built:
