@@ -61,8 +61,7 @@ def _read(path: Path, directory: Callable[[Path], members.Directory], minute: Mi
             member = directory(path).find(members.member_name(minute))
             if member is None:
                 return []
-            with path.open("rb") as file:
-                return lines.parse(members.unpack(member, members.read_packed(file, member)))
+            return lines.parse(members.read_content(path, member))
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:

@@ -15,7 +15,6 @@ from pathlib import Path
 from archiver import archived, session_files
 from archiver.bundles import Bundled
 from archiver.coverage import KEPT_SESSIONS, Coverage, Session, by_pace
-from archiver.ids import Hole
 from archiver.jobs import Written
 from archiver.layout import minute_named
 from archiver.members import CorruptError, directory
@@ -56,8 +55,6 @@ class Bookkeeper:
         self._signs = Signs(dead_after_s)
         self._changed: set[Stream] = set()
         self._holed: dict[Stream, float] = {}
-        self._sought: dict[Stream, set[Hole]] = {}
-        self._since_ns: dict[Stream, int] = {}
         self._said: list[Said] = []
         self._found: list[Row] = []
 
@@ -67,8 +64,7 @@ class Bookkeeper:
         """Reads what is known of streams that this archiver reads from now on. Blocks: a few files."""
         wanted = {stream.key: stream for stream in streams}
         for stream in wanted.values():
-            self._coverage[stream] = Coverage(stream)
-            self._since_ns[stream] = now_ns()
+            self._coverage[stream] = Coverage(stream, since_ns=now_ns())
         files = session_files.files(self._data)
         self._read_sessions(files[-SESSION_FILES:], wanted)
         for row in ledger.read(self._data):
@@ -113,8 +109,6 @@ class Bookkeeper:
         self._rows.pop(stream, None)
         self._changed.discard(stream)
         self._holed.pop(stream, None)
-        self._sought.pop(stream, None)
-        self._since_ns.pop(stream, None)
         self._said = [one for one in self._said if one.stream != stream]
 
     def take(self, stage: Stage, now_s: float) -> None:
@@ -257,15 +251,14 @@ class Bookkeeper:
             coverage = self._coverage.get(stream)
             if coverage is None or coverage.ids is None:
                 continue
-            until_ns = self._since_ns.get(stream, 0) + PLAUSIBLE_NS
-            sought = self._sought.get(stream, set())
-            new = {hole for hole in coverage.ids.holes(math.inf) if hole.last_ns < until_ns} - sought
+            until_ns = coverage.since_ns + PLAUSIBLE_NS
+            new = {hole for hole in coverage.ids.holes(math.inf) if hole.last_ns < until_ns} - coverage.sought
             found = await asyncio.to_thread(archived.within, self._data, stream, new) if new else []
             now_s = time.monotonic()
             for one in found:
                 coverage.ids.add(one.number, one.receive_ns, now_s, one.event_ms)
                 self._holed[stream] = now_s
-            self._sought[stream] = (sought | new) & set(coverage.ids.holes(math.inf))
+            coverage.sought = (coverage.sought | new) & set(coverage.ids.holes(math.inf))
 
     def _rows_of(self, streams: Iterable[Stream], before_s: float) -> list[Row]:
         rows: list[Row] = []

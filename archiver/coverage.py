@@ -98,14 +98,18 @@ class Coverage:
         ids: The ids of its frames, for a channel that numbers them without a gap; else None.
         shown: Rows of holes in the ids that nothing else explains, by their id, to the frame's id before the hole; as
             long as the ids remember it.
+        since_ns: When reading it began here: what came before may be in the archive, and is not read again then.
+        sought: The holes that were looked for there.
     """
 
     stream: Stream
     ids: Ids | None = None
+    since_ns: int = 0
     sessions: dict[tuple[str, int], Session] = field(default_factory=dict)
     drops: dict[tuple[str, int], Dropped] = field(default_factory=dict)
     marks: dict[tuple[str, int, Cause], Marked] = field(default_factory=dict)
     shown: dict[str, int] = field(default_factory=dict)
+    sought: set[Hole] = field(default_factory=set)
     _explained: set[Hole] = field(default_factory=set)
     _forgotten_ns: int = 0
     _made: dict[tuple[str, int, int | None, Cause, int | None], Row] = field(default_factory=dict)

@@ -290,5 +290,14 @@ def read_member(path: Path, name: str) -> bytes:
     member = directory(path).find(name)
     if member is None:
         raise CorruptError(f"{path}: holds no {name}")
+    return read_content(path, member)
+
+
+def read_content(path: Path, member: Member) -> bytes:
+    """The content of a member that the directory of the zip told.
+
+    Raises:
+        CorruptError: The member is damaged, or the zip is another one by now.
+    """
     with path.open("rb") as file:
         return unpack(member, read_packed(file, member))

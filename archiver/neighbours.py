@@ -89,8 +89,7 @@ def _read(path: Path, minute: Minute, names: set[str], earliest: int, latest: in
         summary = member.summary
         if summary is not None and not _may_hold_copies(summary, names, earliest, latest):
             return []
-        with path.open("rb") as file:
-            return lines.parse(members.unpack(member, members.read_packed(file, member)))
+        return lines.parse(members.read_content(path, member))
     except ValueError as error:
         return _unseen(error)
 

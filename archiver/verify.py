@@ -170,8 +170,7 @@ class _Day:
             if member is None:
                 content = members.read_member(path, members.member_name(minute))
             else:
-                with path.open("rb") as file:
-                    content = members.unpack(member, members.read_packed(file, member))
+                content = members.read_content(path, member)
         except ValueError as error:
             self._add(path, f"damaged: {error}", _LOST)
             return None
